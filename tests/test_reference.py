@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from inspect import cleandoc
 from pathlib import Path
 
+import griffe
 import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
@@ -22,7 +23,7 @@ from marketfetch.cli.parsing.command_line import parse, parsers_of
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
 from tests.support.loopback import exchanges_on_loopback
 from tools.docs import command_reference, exchange_pages
-from tools.docs.griffe_extension import PUBLIC_MODULES, import_paths
+from tools.docs.griffe_extension import PUBLIC_MODULES, PublicApi, import_paths
 
 PROJECT = Path(__file__).parents[1]
 PAGES = sorted((PROJECT / "docs" / "reference").glob("*.md"))
@@ -60,6 +61,18 @@ def test_every_public_name_is_on_one_page() -> None:
 def test_a_name_of_the_root_is_shown_as_such() -> None:
     at_root = {path.removeprefix("marketfetch.") for path in shown() if path.count(".") == 1}
     assert {name for name in dir(mf) if not inspect.ismodule(getattr(mf, name))} == at_root
+
+
+def test_private_aliases_are_written_out_wherever_they_are() -> None:
+    code = "_Names = list[str]\ndef f(a: _Names, b: int | _Names, c: dict[str, _Names]): ..."
+    extensions = griffe.load_extensions(PublicApi())
+    module = griffe.visit("marketfetch.values", Path("values.py"), code, extensions=extensions)
+    function = module["f"]
+    assert [str(each.annotation) for each in function.parameters] == [
+        "list[str]",
+        "int | list[str]",
+        "dict[str, list[str]]",
+    ]
 
 
 def test_examples_of_the_reference_import_public_modules() -> None:

@@ -33,9 +33,11 @@ No message, attribute or chained cause of these carries a credential.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from marketfetch.redaction import printable, redact
 
@@ -84,6 +86,29 @@ class MarketfetchError(Exception):
     def __str__(self) -> str:
         """Return the message; control characters, which a server may have sent, are written as escapes."""
         return printable(super().__str__(), keep="\n")
+
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines that IPython shows: those of the caller, and the message.
+
+        The traceback itself is left whole, for logs and for `%debug`.
+        """
+        trace: TracebackType | None = None
+        for each in reversed([*_frames_of_caller(self.__traceback__)]):
+            trace = TracebackType(trace, each.tb_frame, each.tb_lasti, each.tb_lineno)
+        formatter: Any = sys.modules["IPython"].get_ipython().InteractiveTB
+        cause, hidden = self.__cause__, self.__suppress_context__
+        self.__cause__ = None  # the message has what the cause says; this hides the context, too
+        try:
+            lines: list[str] = formatter.structured_traceback(type(self), self, trace)
+        finally:
+            self.__cause__, self.__suppress_context__ = cause, hidden
+        return lines
+
+
+def _frames_of_caller(trace: TracebackType | None) -> Iterator[TracebackType]:
+    while trace and str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] != "marketfetch":
+        yield trace
+        trace = trace.tb_next
 
 
 class ConfigurationError(MarketfetchError, ValueError):
@@ -232,14 +257,16 @@ def unknown(
     >>> print(unknown("exchange", "binance-usd", ["binance-spot", "binance-usdm", "okx"]))
     exchange: 'binance-usd' is unknown; did you mean 'binance-usdm' or 'binance-spot'?
     """
-    names = sorted(known)
+    given = [*known]
+    names = sorted(given)
     if near := _near_names(str(found), names):
         remedy = f"did you mean {' or '.join(map(repr, near))}?"
     elif len(names) > 12:
-        remedy = f"there are {len(names)} to choose from, such as {', '.join(names[:5])}"
+        first = given if isinstance(known, list | tuple) else names  # the author's order is the better one
+        remedy = f"there are {len(names)} to choose from, such as {', '.join(first[:5])}"
     else:
         remedy = f"choose one of {', '.join(names)}" if names else "none is available"
-    shown = redact(repr(found))
+    shown = f"the class {found.__name__}" if isinstance(found, type) else redact(repr(found))
     shown = shown if len(shown) <= 200 else f"{shown[:200]}…"  # a table, an array, a file read by mistake
     return ConfigurationError(f"{argument}: {shown} {verdict}; {remedy}")
 

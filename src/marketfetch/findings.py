@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from marketfetch.common.text import pluralize
+from marketfetch.common.text import pluralize, text_in_ipython
 from marketfetch.redaction import printable
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet, format_utc
@@ -95,6 +95,8 @@ class SourceVerification:
         found = f"{len(changed):,} differ" if changed else "nothing differs"
         of = f"{pluralize(self.files, 'file')} of {pluralize(self.series, 'series')}"
         return "\n  ".join([f"{of} compared with the archive: {found}", *map(str, changed)])
+
+    _repr_pretty_ = text_in_ipython
 
     @property
     def ok(self) -> bool:
@@ -190,6 +192,7 @@ class Verification:
 
     def __repr__(self) -> str:
         harmful = sum(finding.problem.harmful for finding in self.findings)
-        found = f"{harmful} {'problem' if harmful == 1 else 'problems'}" if harmful else "nothing wrong"
+        nothing = "nothing harmful" if self.findings else "nothing wrong"
+        found = f"{harmful} {'problem' if harmful == 1 else 'problems'}" if harmful else nothing
         lines = [f"<Verification: {sum(self.rows.values()):,} rows of {len(self.rows)} series, {found}>"]
         return "\n  ".join([*lines, *map(str, self.findings)])

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import attrs
 
+from marketfetch.common.text import text_in_ipython
 from marketfetch.values.series import Series
 from marketfetch.values.spans import SpanSet, format_utc
 
@@ -213,6 +214,8 @@ class Plan:
             )
         lines += [f"  {remark}" for remark in self.remarks]
         return "\n".join(lines)
+
+    _repr_pretty_ = text_in_ipython
 
 
 _MAX_SHOWN = 6

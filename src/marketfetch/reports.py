@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from marketfetch.common.text import format_duration, pluralize
+from marketfetch.common.text import format_duration, pluralize, text_in_ipython
 from marketfetch.findings import (
     Finding,
     Problem,
@@ -88,6 +88,8 @@ class SeriesReport:
     def __str__(self) -> str:
         parts = [pluralize(self.rows, "row"), *gap_lines(self)]
         return printable(f"{self.series}  {span_text(self.wanted)}  {'; '.join(parts)}")
+
+    _repr_pretty_ = text_in_ipython
 
     @property
     def unusable_moments(self) -> int:
@@ -247,6 +249,8 @@ class Report:
     """The plan that was made before the run, beside what the run did; None for a run without a plan."""
     decoder: str = "C"
     """What decoded pages and files: `C`, or `Python`, which takes longer, where nothing compiled works."""
+    weight: int = 0
+    """Limit weight that the requests of this run have spent."""
 
     @classmethod
     def empty(cls) -> Report:
@@ -281,6 +285,7 @@ class Report:
             tuple(egresses.values()),
             rows_written=sum(report.rows_written for report in reports),
             requests=sum(report.requests for report in reports),
+            weight=sum(report.weight for report in reports),
             retries=dict(retries),
             duration=sum(report.duration for report in reports),
             unknown={name: hint for report in reports for name, hint in report.unknown.items()},
@@ -295,6 +300,8 @@ class Report:
     def __str__(self) -> str:
         return report_text(self)
 
+    _repr_pretty_ = text_in_ipython
+
     def _repr_html_(self) -> str:
         return report_html(self)
 
@@ -307,11 +314,6 @@ class Report:
     def unusable_moments(self) -> int:
         """The number of unusable open times of all series."""
         return sum(line.unusable_moments for line in self.series)
-
-    @property
-    def weight(self) -> int:
-        """Limit weight spent through all egresses."""
-        return sum(egress.weight for egress in self.egresses)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report in plain types, as `--json` prints it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterator
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -87,6 +88,8 @@ class TestSeveral:
             ({"interval": None}, "interval: None"),
             ({"dataset": 5}, "dataset: 5"),
             ({"dataset": "ohlcv funding_rate"}, r"write a list: \['ohlcv', 'funding_rate'\]"),
+            ({"interval": "1h,4h"}, r"interval: '1h,4h' names 2, .*write a list: \['1h', '4h'\]"),
+            ({"interval": "1 h"}, "interval: '1 h' is unknown; did you mean '1h'"),
             ({"progress": "bar"}, "progress: 'bar' is neither True, False nor None"),
         ],
     )
@@ -129,6 +132,16 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_the_weight_of_a_report_is_that_of_its_run(given: dict[str, Any]) -> None:
+    pool = mf.RotatingProxies(())
+    one, other = (
+        mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", interval="1h", proxies=pool, **given).report
+        for _ in range(2)
+    )
+    assert other.weight <= one.weight
+    assert [egress.weight for egress in other.egresses] == [one.weight + other.weight]  # of the pool
+
+
 class TestProgress:
     def test_a_notebook_shows_it_and_is_clean_afterwards(
         self, notebook: Display, given: dict[str, Any]
@@ -163,6 +176,19 @@ class TestProgress:
     ) -> None:
         mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", interval="1h", progress=True, **given)
         assert "round 1: 24 rows of 1 series are missing" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("call", [mf.update, partial(mf.refetch, symbols="BTCUSDT")])
+    def test_calls_for_a_store_show_it_too(self, call: Any, notebook: Display, given: dict[str, Any]) -> None:
+        store, heard = mf.MemorySink(), list[Event]()
+        mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", interval="1d", progress=False, to=store, **given)
+        call(store, base_url=given["base_url"], listeners=[heard.append])
+        assert "<progress></progress>" in notebook.shown[0]
+        assert notebook.shown[-1] == ""
+        assert heard
+        call(store, base_url=given["base_url"], progress=False)
+        assert notebook.shown.count("") == 1
+        with pytest.raises(ConfigurationError, match="listeners: "):
+            call(store, base_url=given["base_url"], listeners=print)
 
     def test_a_terminal_has_a_bar(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stderr", Terminal())

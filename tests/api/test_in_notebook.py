@@ -29,6 +29,10 @@ def interrupt(event):
     'mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", to="duckdb:market.duckdb", **query)',
     'mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", to="sqlite:no-folder/market.sqlite", **query)',
     'mf.open("sqlite:absent.sqlite").table()',
+    'mf.open("duckdb:market.duckdb").latest(5, symbols=5)',
+    'mf.open("duckdb:market.duckdb").table()["close"]',
+    'market = mf.open("duckdb:market.duckdb")\nmarket.coverage(), market.table().report',
+    "simulated.stop()",
 )
 
 
@@ -50,13 +54,21 @@ async def test_stores_and_short_tracebacks(tmp_path: Path) -> None:
     await NotebookClient(
         notebook, timeout=120, kernel_name="python3", allow_errors=True, resources=place
     ).async_execute()
-    _, interrupted, whole, folder, absent = notebook.cells
+    _, interrupted, whole, folder, absent, number, column, held, stopped = notebook.cells
     for cell, kind in ((interrupted, "KeyboardInterrupt"), (folder, "ConfigurationError")):
         told = traceback_of(cell)
         assert told.splitlines()[1].startswith(kind)
         assert "----> 1 mf.fetch(" in told
         assert "site-packages" not in told
         assert "fetch.py" not in told
+    for cell in (number, column):
+        told = traceback_of(cell)
+        assert "----> 1 mf.open(" in told
+        assert len(told.splitlines()) < 8
+    text = held.outputs[0].data["text/plain"]
+    assert "({binance-usdm ohlcv BTCUSDT 1m: covered [2026-06-01T00:00:00Z, 2026-06-15T00:00:00Z)}" in text
+    assert "Complete: 0 rows written" in text
+    assert stopped.outputs == []
     assert traceback_of(folder).endswith("no-folder; create it, or name another file")
     assert "absent.sqlite does not exist" in traceback_of(absent)
     # The display of the progress is wiped, and the table has all rows: those of the interrupted call, too.

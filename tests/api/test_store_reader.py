@@ -240,6 +240,8 @@ def test_a_wrong_call_is_refused_once(asked: dict[str, Any], said: str) -> None:
 def test_a_wrong_number_of_rows_is_refused(n: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"n: .* is not a number of rows; write 1 or more"):
         mf.open("memory:").latest(n, "ohlcv")
+    with pytest.raises(ConfigurationError, match="n: 'ohlcv' is not a number of rows"):
+        mf.open("memory:").latest("ohlcv", "BTCUSDT", 5)  # type: ignore[arg-type]
 
 
 def test_latest_of_several_datasets_is_refused() -> None:

@@ -70,7 +70,7 @@ CALLS: dict[str, tuple[Callable[[Any], object], str, tuple[Any, ...]]] = {
     ),
     "grid": (
         lambda value: ONE.join(EVENTS, grid=value),
-        r"(grid|interval)",
+        "grid",
         (0, 1.5, True, "", "1M", "event", "soon", ["1m"], timedelta(0), timedelta(-1), ONE),
     ),
 }

@@ -198,7 +198,8 @@ class TestSymbols:
             ("", "is not a name"),
             (0, "0 is not a name; write table"),
             (slice(3), "is not a name"),
-            ("close", "'close' is not in this table; choose one of BTCUSDT, ETHUSDT"),
+            ("volumes", "'volumes' is not in this table; choose one of BTCUSDT, ETHUSDT"),
+            ("close", r"'close' is a column; write table.wide\('close'\)"),
         ],
     )
     def test_what_is_no_symbol_is_refused(self, symbol: Any, said: str) -> None:
@@ -509,12 +510,16 @@ class TestJoin:
 
     @pytest.mark.parametrize("grid", ["1M", "event", "soon", 5])
     def test_grid_needs_steps_of_one_length(self, grid: Any) -> None:
-        with pytest.raises(ConfigurationError, match=r"grid|interval"):
+        with pytest.raises(ConfigurationError, match=r"^grid: "):
             candles().join(self.funding(0), grid=grid)
 
     def test_what_cannot_be_joined_is_refused(self) -> None:
         with pytest.raises(ConfigurationError, match="other: DataFrame is no Table"):
             candles().join(candles().to_pandas())  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="other: dict is no Table; take one of it by its key"):
+            candles().join({"ohlcv": candles()})  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match=r"this table events; .* candles.join\(events\)"):
+            self.funding(0).join(candles())
         with pytest.raises(
             ConfigurationError, match="other: has no symbol of this table; it has BTCUSDT of binance"
         ):

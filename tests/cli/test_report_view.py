@@ -38,7 +38,7 @@ def _lacking(symbol: str, reason: str = "stopped", *, days: int = 10) -> SeriesR
 def _report(lines: Sequence[SeriesReport], **more: object) -> Report:
     known = {"egresses": (EgressReport("Direct", 12, 24, 20),), "retries": {}, "unknown": {}}
     rows = sum(line.rows for line in lines)
-    return Report(tuple(lines), rows_written=rows, requests=12, duration=2.0, **(known | more))  # type: ignore[arg-type]
+    return Report(tuple(lines), rows_written=rows, requests=12, weight=24, duration=2.0, **(known | more))  # type: ignore[arg-type]
 
 
 def test_few_complete_series_are_listed_one_by_one() -> None:

@@ -152,6 +152,7 @@ def test_rows_that_nobody_covers_are_said_and_are_no_error() -> None:
     verification = mf.verify(sink)
     assert verification.ok
     assert problems(verification) == {Problem.NOT_COVERED: SpanSet.of(minutes(0, 10), minutes(50, 51))}
+    assert repr(verification).splitlines()[0].endswith("series, nothing harmful>")
 
 
 def test_unsound_rows_are_found() -> None:

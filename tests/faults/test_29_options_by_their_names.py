@@ -147,8 +147,9 @@ def test_misspelt_option_is_given_back_as_it_is_typed(
     ("words", "said"),
     [
         (["--symbol", ""], "--symbol: a name is empty"),
+        (["--symbol", " "], "--symbol: a name is empty"),
         (["--dataset", "premium"], "--dataset: 'premium' is unknown"),
-        (["--interval", "7m"], "--interval: '7m' is unknown"),
+        (["--interval", "7m"], "--interval: '7m' does not divide a day"),
         (["--end", "2026-05-01"], "--start: 2026-06-01T00:00:00Z is not before end"),
         (["--no-direct"], "--no-direct: there are no proxies; add --proxy or --proxies-from"),
         (["--all-symbols"], "--symbol: name some or say --all-symbols, not both"),

@@ -137,6 +137,7 @@ def test_month_as_an_end_is_asked_back() -> None:
             ("1M", "1M"),
         ],
         *[(timedelta(hours=4), "4h"), (timedelta(minutes=1), "1m")],
+        *[(np.timedelta64(1, "h"), "1h"), (np.timedelta64(60 * 10**9, "ns"), "1m")],
     ],
 )
 def test_intervals_of_certain_meaning(written: Any, name: str) -> None:
@@ -156,9 +157,15 @@ def test_intervals_of_certain_meaning(written: Any, name: str) -> None:
         ("7d", "write one of these"),
         (timedelta(minutes=1, microseconds=999), "write one of these"),
         (timedelta(days=7), "write one of these"),
-        ("7m", "is unknown"),
+        *[("60min", "did you mean '1h'?"), ("10 minutes", "did you mean '10m'?")],
+        *[("daily", "did you mean '1d'?"), ("h", "did you mean '1h'?"), ("30d", "write one of these")],
+        ("7m", "does not divide a day; did you mean '5m' or '3m'?"),
+        ("7h", "does not divide a day; did you mean '6h' or '8h'?"),
         ("1M+08:00", "is unknown"),
-        ("1d+8", "is unknown"),
+        *[(wrong, "are written 1d+08:00") for wrong in ("1d+8", "1d+0800")],
+        *[(np.timedelta64(*wrong), "write one of these") for wrong in ((1, "M"), ("NaT", "h"), (1, "us"))],
+        (mf.Interval, "the class Interval is unknown"),
+        ("tick", "such as 1s, 1m, 3m"),
         (60, "write '1m' for 60 seconds or '1h' for 60 minutes"),
         (3600, "write '1h' for 3600 seconds"),
         (1.5, "write '90s' for 1.5 minutes"),
@@ -206,6 +213,11 @@ def test_class_of_all_symbols_is_all_symbols() -> None:
         ({"symbols": 7}, "symbols: 7 is not a name; write text"),
         ({"symbols": [None]}, "symbols: None is not a name"),
         ({"symbols": mf.Series}, "symbols: the class Series is not a name"),
+        ({"symbols": [mf.adapter.Instrument("A", "", "")]}, "is not a name; write its symbol, 'A'"),
+        (
+            {"symbols": ["BTCUSDT", mf.AllSymbols()]},
+            "symbols: AllSymbols stands for a list; write it without",
+        ),
         ({"datasets": None}, "datasets: None is not a name"),
         ({"datasets": 1}, "dataset: 1 is unknown; choose one of"),
         (
@@ -238,6 +250,8 @@ QUERY = mf.Query(symbols="BTCUSDT", start="2026-06-01", end="2026-06-02")
     ("arguments", "said"),
     [
         ({"query": {"symbols": "BTCUSDT"}}, "query: dict is not a Query; write Query("),
+        ({"query": mf.Query}, "query: the class Query is not a Query; write Query("),
+        ({"settings": mf.Settings}, "settings: the class Settings is not a Settings; write Settings("),
         ({"sink": 7}, "sink: int lacks max_writers, prepare, writer"),
         ({"sink": mf.MemorySink}, "sink: MemorySink is a class; write MemorySink(...)"),
         ({"sink": Path("market.db")}, "sink: the path 'market.db' does not say what kind"),

@@ -43,7 +43,8 @@ def test_unified_names_are_read_as_ccxt_writes_them(name: str, symbol: str) -> N
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("btcusdt", "unknown symbol; did you mean 'BTCUSDT'"),  # an exchange symbol must be exact
+        ("btc-usdt", "unknown symbol; did you mean 'BTCUSDT'?"),
+        ("btcusdt", "unknown symbol; did you mean 'BTCUSDT'?"),  # an exchange symbol must be exact
         ("BTC/USDT:USDT-270326", "unknown symbol"),
         ("kpepe/usd", "ambiguous symbol; write 'KPEPE-USD' or 'kPEPE-USD'"),
         ("ETH/USDT:USDT", "a contract with a last day; write 'ETHUSDT_260925'"),

@@ -8,6 +8,7 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import cache
 from typing import Any
 
@@ -120,7 +121,8 @@ def _without_aliases(value: Any, module: griffe.Module) -> Any:
         is_alias = isinstance(alias.value, griffe.Expr) and not isinstance(alias.value, griffe.ExprCall)
         return alias.value if is_alias else value  # a call makes a TypeVar
     if isinstance(value, griffe.Expr):
-        for name, part in vars(value).items():
+        for field in fields(value):
+            part = getattr(value, field.name)
             if isinstance(part, griffe.Expr | list):
-                setattr(value, name, _without_aliases(part, module))
+                setattr(value, field.name, _without_aliases(part, module))
     return value

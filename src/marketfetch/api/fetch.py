@@ -16,7 +16,7 @@ from marketfetch.api.pipeline import Pipeline
 from marketfetch.api.plugins import exchange_from
 from marketfetch.api.run_sync import run_sync
 from marketfetch.api.shortfalls import OnMissing, check_on_missing, tell_missing
-from marketfetch.api.store_calls import call_store, warn_of_wait
+from marketfetch.api.store_calls import call_store, listeners_of_call
 from marketfetch.api.table_keys import TableKeys, Tables
 from marketfetch.api.tables.table import Table
 from marketfetch.common.keywords import checks_keywords
@@ -198,8 +198,6 @@ def fetch(  # noqa: PLR0913  # the one call for notebooks: every part may be rep
         sources=sources,
     )
     venue = exchange_from(exchange, base_url, archive_url)
-    if isinstance(listeners, list | tuple):
-        listeners = [*listeners, warn_of_wait, *([display] if display else [])]
     pool = None if proxies is None else pool_of(proxies)
     queries = keys.queries(query)
     pipelines = [
@@ -210,7 +208,7 @@ def fetch(  # noqa: PLR0913  # the one call for notebooks: every part may be rep
             proxies=pool,
             fetcher=fetcher,
             settings=settings,
-            listeners=listeners,
+            listeners=listeners_of_call(listeners, display),
             board=board,
         )
         for each in queries

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote
 
+from marketfetch.common.type_checks import kind_of
 from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import ProxyPool, Sink, Store
 from marketfetch.proxies.pool import RotatingProxies
@@ -100,8 +101,7 @@ def check_kinds(query: object, fetcher: object, settings: object) -> None:
     """Raise ConfigurationError for parts of a pipeline that have the wrong type."""
     if not isinstance(query, Query):
         raise ConfigurationError(
-            f"query: {type(query).__name__} is not a Query; write "
-            "Query(symbols='BTCUSDT', start='2026-06-01')"
+            f"query: {kind_of(query)} is not a Query; write Query(symbols='BTCUSDT', start='2026-06-01')"
         )
     check_parts(fetcher, settings)
 
@@ -110,7 +110,7 @@ def check_parts(fetcher: object, settings: object) -> None:
     """Raise ConfigurationError for a fetcher or settings of the wrong type."""
     if settings is not None and not isinstance(settings, Settings):
         raise ConfigurationError(
-            f"settings: {type(settings).__name__} is not a Settings; write Settings(concurrency=20)"
+            f"settings: {kind_of(settings)} is not a Settings; write Settings(concurrency=20)"
         )
     if isinstance(fetcher, type):
         raise ConfigurationError(f"fetcher: {fetcher.__name__} is a class; write {fetcher.__name__}()")

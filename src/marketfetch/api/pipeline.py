@@ -22,7 +22,7 @@ from marketfetch.api.inputs import check_kinds, check_parts, pool_of, sink_of
 from marketfetch.api.plugins import exchange_from
 from marketfetch.common.event_loop import asyncio_loop
 from marketfetch.common.keywords import checks_keywords
-from marketfetch.common.type_checks import is_number
+from marketfetch.common.type_checks import is_number, kind_of
 from marketfetch.engine.run import Run
 from marketfetch.engine.run_config import RunConfig
 from marketfetch.engine.session import SessionState
@@ -268,7 +268,7 @@ def _check_session(session: object, proxies: object, fetcher: object, board: obj
     """Raise ConfigurationError for a session of another type, and for parts that a session has already."""
     if not isinstance(session, Session):
         raise ConfigurationError(
-            f"session: {type(session).__name__} is not a Session; write `async with Session() as session:`"
+            f"session: {kind_of(session)} is not a Session; write `async with Session() as session:`"
         )
     given = {"proxies": proxies is not None, "fetcher": fetcher is not None, "board": board != "auto"}
     for name, is_given in given.items():

@@ -11,9 +11,8 @@ from typing import Generic, TypeVar
 import anyio
 
 from marketfetch.common.event_loop import run
-from marketfetch.common.ipython_tracebacks import short_in_ipython
+from marketfetch.common.ipython_tracebacks import short_interrupts
 from marketfetch.common.local_resources import naming_exhaustion
-from marketfetch.errors import MarketfetchError
 
 __all__ = ["run_sync"]
 
@@ -35,7 +34,7 @@ def run_sync(function: Callable[[], Awaitable[_T]]) -> _T:
     """
     call = _Call(function)
     thread = Thread(target=call.run, name="marketfetch-fetch", daemon=True)
-    with short_in_ipython(KeyboardInterrupt, MarketfetchError):
+    with short_interrupts():
         try:
             thread.start()
             while not wait([call.result], _TICK).done:

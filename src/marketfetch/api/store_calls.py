@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from time import sleep
 from typing import TypeVar
 from warnings import warn
 
 from marketfetch.common.callers import caller_stacklevel
-from marketfetch.common.ipython_tracebacks import short_in_ipython
+from marketfetch.common.ipython_tracebacks import short_interrupts
 from marketfetch.engine.blocking import retry_while_unavailable
-from marketfetch.errors import MarketfetchError
-from marketfetch.events import Event, WaitingForStore
+from marketfetch.events import Event, Listener, WaitingForStore
 from marketfetch.listeners.text import describe_event
 from marketfetch.ratelimit.backoff import retry_waits
 from marketfetch.values.settings import RetryPolicy
 
-__all__ = ["call_store", "warn_of_wait"]
+__all__ = ["call_store", "listeners_of_call", "warn_of_wait"]
 
 _T = TypeVar("_T")
 
@@ -41,5 +40,16 @@ def call_store(work: Callable[[], _T], retries: RetryPolicy) -> _T:
         warn_of_wait(event)
         sleep(event.wait)
 
-    with short_in_ipython(KeyboardInterrupt, MarketfetchError):
+    with short_interrupts():
         return retry_while_unavailable(work, retry_waits(retries, Random()), wait)  # noqa: S311  # jitter
+
+
+def listeners_of_call(given: Sequence[Listener], display: Listener | None) -> Sequence[Listener]:
+    """Return the listeners of a call that blocks: the given ones, warnings of waits, and its progress.
+
+    >>> listeners_of_call([print], None) == [print, warn_of_wait]
+    True
+    """
+    if not isinstance(given, list | tuple):
+        return given  # the run refuses it by name
+    return [*given, warn_of_wait, *([display] if display else [])]

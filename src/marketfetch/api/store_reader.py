@@ -17,7 +17,7 @@ from marketfetch.api.tables.plots import Theme, plot_coverage
 from marketfetch.api.tables.table import Table
 from marketfetch.common.event_loop import asyncio_loop
 from marketfetch.common.keywords import checks_keywords
-from marketfetch.common.type_checks import is_whole
+from marketfetch.common.type_checks import is_whole, kind_of
 from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Sink, Store
@@ -58,7 +58,7 @@ def open(store: str | Path | Secret | Sink, *, retries: RetryPolicy | None = Non
     """
     if retries is not None and not isinstance(retries, RetryPolicy):
         raise ConfigurationError(
-            f"retries: {type(retries).__name__} is not a RetryPolicy; write RetryPolicy(attempts=5)"
+            f"retries: {kind_of(retries)} is not a RetryPolicy; write RetryPolicy(attempts=5)"
         )
     return StoreReader(store_of("store", store, "open needs"), retries or RetryPolicy())
 
@@ -205,7 +205,8 @@ class StoreReader:
 
         Raises ConfigurationError for an `n` that is not a positive whole number.
         """
-        return call_store(self._latest(n, _selection(dataset, symbols, interval, exchange)), self._retries)
+        work = self._latest(_row_count(n), _selection(dataset, symbols, interval, exchange))
+        return call_store(work, self._retries)
 
     async def alatest(
         self,
@@ -217,7 +218,8 @@ class StoreReader:
         exchange: str | None = None,
     ) -> Table:
         """Do as `latest` on a thread; the event loop is not blocked."""
-        return await self._in_thread(self._latest(n, _selection(dataset, symbols, interval, exchange)))
+        work = self._latest(_row_count(n), _selection(dataset, symbols, interval, exchange))
+        return await self._in_thread(work)
 
     @checks_keywords
     def coverage(
@@ -278,13 +280,11 @@ class StoreReader:
         return self._store
 
     def _latest(self, n: int, chosen: Selection) -> Callable[[], Table]:
-        if not is_whole(n) or n < 1:
-            raise ConfigurationError(f"n: {redact(repr(n))} is not a number of rows; write 1 or more")
         if len(chosen.datasets) != 1:
             raise ConfigurationError(
                 f"dataset: a table holds one, not {len(chosen.datasets)}; call latest once for each"
             )
-        return partial(read_latest, self._opened(), chosen, min(int(n), _MOST_ROWS))
+        return partial(read_latest, self._opened(), chosen, n)
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         asyncio_loop("a StoreReader")
@@ -300,6 +300,12 @@ class StoreReader:
 
     def __repr__(self) -> str:
         return f"StoreReader({redact(repr(self._store))})"
+
+
+def _row_count(n: int) -> int:
+    if not is_whole(n) or n < 1:
+        raise ConfigurationError(f"n: {redact(repr(n))} is not a number of rows; write 1 or more")
+    return min(int(n), _MOST_ROWS)
 
 
 def _selection(

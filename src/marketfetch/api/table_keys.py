@@ -40,12 +40,10 @@ class TableKeys:
         Raises ConfigurationError for unknown names, for empty lists, and for a text with several names.
         """
         kinds, by_dataset = _several("dataset", dataset, str | Dataset)
-        if isinstance(dataset, str) and len(names := names_of("dataset", dataset)) > 1:
-            raise ConfigurationError(
-                f"dataset: {redact(repr(dataset))} names {len(names)}, and a table holds one; "
-                f"for a table of each write a list: {list(names)}"
-            )
+        _refuse_text_of_several("dataset", dataset)
         steps, by_interval = _several("interval", interval, str | Interval)
+        if isinstance(interval, str) and "," in interval:  # not '1 h', which has one meaning
+            _refuse_text_of_several("interval", interval)
         datasets = dict.fromkeys(map(Dataset.parse, kinds))
         intervals = dict.fromkeys(map(Interval.parse, steps))
         return cls(tuple(datasets), tuple(intervals), by_dataset, by_interval)
@@ -79,3 +77,11 @@ def _several(argument: str, given: object, single: Any) -> tuple[list[Any], bool
     if not several:
         raise ConfigurationError(f"{argument}: the list is empty; name one or more")
     return several, True
+
+
+def _refuse_text_of_several(argument: str, given: object) -> None:
+    if isinstance(given, str) and len(names := names_of(argument, given)) > 1:
+        raise ConfigurationError(
+            f"{argument}: {redact(repr(given))} names {len(names)}, and a table holds one; "
+            f"for a table of each write a list: {list(names)}"
+        )

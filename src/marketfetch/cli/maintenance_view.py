@@ -38,7 +38,8 @@ def verification_page(verification: Verification) -> Document:
     """Return the page of a verification: the findings, and the commands that mend them."""
     series, rows = len(verification.rows), sum(verification.rows.values())
     broken = len({finding.series for finding in verification.findings if finding.problem.harmful})
-    verdict = f"{pluralize(broken, 'series')} with problems" if broken else "nothing wrong"
+    nothing = "nothing harmful" if verification.findings else "nothing wrong"
+    verdict = f"{pluralize(broken, 'series')} with problems" if broken else nothing
     headline = (
         f"{pluralize(rows, 'row')} of {pluralize(series, 'series')} compared with the ledger: {verdict}"
     )

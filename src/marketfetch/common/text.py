@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 __all__ = [
     "clock_text",
@@ -13,8 +14,14 @@ __all__ = [
     "is_encodable",
     "join_limited",
     "pluralize",
+    "text_in_ipython",
     "time_left",
 ]
+
+
+def text_in_ipython(value: object, printer: Any, _in_cycle: object) -> None:
+    """Be the `_repr_pretty_` of a class: IPython shows what `print` writes, also inside of a dictionary."""
+    printer.text(str(value))
 
 
 def pluralize(number: int, thing: str) -> str:

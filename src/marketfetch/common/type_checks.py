@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["is_number", "is_text", "is_whole", "plain_int", "plain_number"]
+__all__ = ["is_number", "is_text", "is_whole", "kind_of", "plain_int", "plain_number"]
+
+
+def kind_of(value: object) -> str:
+    """Return what a value is, for a message: its type, or that it is a class itself.
+
+    >>> kind_of(5), kind_of(dict)
+    ('int', 'the class dict')
+    """
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
 def is_text(value: object) -> bool:

@@ -72,7 +72,7 @@ def check_query(query: Query, exchange: Exchange, now: int) -> None:
     if not query.datasets:
         raise ConfigurationError("datasets: none given; name some, such as ohlcv")
     if query.interval.is_event and not all(dataset.event for dataset in query.datasets):
-        raise ConfigurationError("interval: 'event' is for datasets of events; write 1m or like it")
+        raise ConfigurationError("interval: 'event' is for datasets of events; write one such as '1m'")
     for dataset in query.datasets:
         exchange.endpoint(dataset).check_interval(query.interval)
     if isinstance(query.symbols, AllSymbols) and query.symbols.delisted:

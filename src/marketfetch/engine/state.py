@@ -339,6 +339,7 @@ class RunState:
             rows_crossed=self.rows_crossed,
             decoder=DECODER,
             requests=self.requests,
+            weight=sum(cost.weight * times for cost, times in self.spent.items() if cost.pool.published),
             retries=dict(self.retries),
             duration=duration,
             archive=ArchiveReport(

@@ -112,7 +112,9 @@ delisted_at=None, active=False)
             choices = " or ".join(repr(candidate.symbol) for candidate in candidates)
             problem = "ambiguous symbol" if len(candidates) > 1 else "a contract with a last day"
             return f"{problem}; write {choices}"
-        near = get_close_matches(name.upper(), self.by_symbol, n=3, cutoff=0.6)
+        letters = _letters(name)
+        same = [symbol for symbol in self.by_symbol if _letters(symbol) == letters]
+        near = same or get_close_matches(name.upper(), self.by_symbol, n=3, cutoff=0.6)
         choices = " or ".join(map(repr, near))
         advice = f"did you mean {choices}?" if near else "mf.instruments and `marketfetch symbols` list all"
         return f"unknown symbol; {advice}{self.remark}"
@@ -159,6 +161,15 @@ def _kind(instrument: Instrument) -> str:
 def _spellings(instrument: Instrument) -> tuple[str, str]:
     """Return the unified name with and without settlement."""
     return instrument.unified, instrument.unified.partition(":")[0]
+
+
+def _letters(name: str) -> str:
+    """Return what is left of a name without case and separators.
+
+    >>> _letters("btc-usdt_swap")
+    'BTCUSDTSWAP'
+    """
+    return re.sub(r"[\W_]", "", name).upper()
 
 
 def _day(ms: int) -> str:

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import attrs
 
+from marketfetch.common.text import text_in_ipython
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["Coverage", "MissingReason", "Reason"]
@@ -29,6 +30,8 @@ class Coverage:
     >>> known = Coverage(SpanSet.of(both), empty=SpanSet.of(first), unusable=SpanSet.of(last))
     >>> (known | Coverage(SpanSet.of(last))).present
     SpanSet(spans=(Span(start=10, end=20),))
+    >>> print(Coverage(SpanSet.of(Span(0, 60_000))))
+    covered [1970-01-01T00:00:00Z, 1970-01-01T00:01:00Z)
     """
 
     covered: SpanSet = attrs.field(factory=SpanSet)
@@ -62,6 +65,12 @@ class Coverage:
         unusable = (self.unusable | other.unusable) - present
         empty = (self.empty | other.empty) - present - unusable
         return Coverage(covered, empty, unusable)
+
+    def __str__(self) -> str:
+        parts = (("covered", self.covered), ("empty", self.empty), ("unusable", self.unusable))
+        return ", ".join(f"{name} {spans}" for name, spans in parts if spans) or "nothing covered"
+
+    _repr_pretty_ = text_in_ipython
 
 
 class MissingReason(StrEnum):

@@ -29,10 +29,10 @@ _EASTERNMOST = 14 * HOUR + 45 * MINUTE
 _UNITS = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), "s"),
     **dict.fromkeys(("min", "mins", "minute", "minutes", "t"), "m"),
-    **dict.fromkeys(("hr", "hrs", "hour", "hours"), "h"),
-    **dict.fromkeys(("day", "days", "dutc"), "d"),
-    **dict.fromkeys(("w", "wk", "week", "weeks", "wutc"), "w"),
-    **dict.fromkeys(("mo", "mon", "month", "months", "mutc", "ms", "me"), "M"),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours", "hourly"), "h"),
+    **dict.fromkeys(("d", "day", "days", "daily", "dutc"), "d"),
+    **dict.fromkeys(("w", "wk", "week", "weeks", "weekly", "wutc"), "w"),
+    **dict.fromkeys(("mo", "mon", "month", "months", "monthly", "mutc", "ms", "me"), "M"),
 }
 """Names of units in other libraries and APIs: pandas, Yahoo, OKX."""
 _WORDY = re.compile(rf"(?P<count>\d{{0,3}})[\s_-]?(?P<unit>{'|'.join(_UNITS)})", re.IGNORECASE)
@@ -68,8 +68,8 @@ class Interval:
         Every length of whole seconds that divides a day is an interval, such as `10m`: it opens at 00:00 UTC
         and then each 10 minutes. `1d+08:00` is a day that opens at midnight of the zone UTC+08:00; `1w` and
         intervals of hours may have such an offset, too. Other spellings with one certain meaning are
-        accepted: `60m` for `1h`, `1D` for `1d`, a timedelta of that length. Raises ConfigurationError, with
-        near matches, for anything else.
+        accepted: `60m` for `1h`, `1D` for `1d`, a timedelta of that length, also one of NumPy. Raises
+        ConfigurationError, with near matches, for anything else.
 
         >>> Interval.parse("60m"), Interval.parse("1D"), Interval.parse("10m"), Interval.parse("1d+08:00")
         (Interval(name='1h'), Interval(name='1d'), Interval(name='10m'), Interval(name='1d+08:00'))
@@ -201,6 +201,9 @@ def _length(text: object) -> int | None:
 
     None also for months and weeks, and for a timedelta that is not a whole number of milliseconds.
     """
+    if isinstance(text, np.timedelta64) and np.datetime_data(text.dtype)[0] not in {"M", "Y", "generic"}:
+        whole = text.astype("timedelta64[ms]")
+        text = whole.item() if whole == text else None
     if isinstance(text, timedelta):
         length, rest = divmod(text, timedelta(milliseconds=1))
         return None if rest else length
@@ -261,10 +264,19 @@ def _no_interval(text: object) -> ConfigurationError:
     words = _WORDY.fullmatch(text.strip()) if isinstance(text, str) else None
     if words is not None:
         name = f"{words['count'] or 1}{_UNITS[words['unit'].lower()]}"
-        if name in names:
-            return ConfigurationError(f"interval: {shown} is unknown; did you mean {name!r}?")
-    if isinstance(text, timedelta) or _length(text) == 7 * DAY:
+        meaning = _intervals().get(name) or _of_length(_length(name))
+        if meaning:
+            return ConfigurationError(f"interval: {shown} is unknown; did you mean {meaning.name!r}?")
+    if isinstance(text, str) and re.fullmatch(r"\s*\w+[+-]\d.*", text):
+        return ConfigurationError(f"interval: {shown} is unknown; days of another zone are written 1d+08:00")
+    length = _length(text)
+    if isinstance(text, timedelta | np.timedelta64) or (length or 0) > DAY:
         return ConfigurationError(f"interval: {shown} is none of {', '.join(names)}; write one of these")
+    if length:
+        near = sorted(names[:-2], key=lambda name: abs((_length(name) or 0) - length))[:2]
+        return ConfigurationError(
+            f"interval: {shown} does not divide a day; did you mean {' or '.join(map(repr, near))}?"
+        )
     return unknown("interval", text, names)
 
 

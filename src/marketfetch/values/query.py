@@ -61,7 +61,11 @@ def _symbols(symbols: object) -> tuple[str, ...] | AllSymbols:
         raise ConfigurationError(
             "symbols: None is not a name; name some, or ask for AllSymbols(quote='USDT')"
         )
-    return symbols if isinstance(symbols, AllSymbols) else names_of("symbols", symbols)
+    if isinstance(symbols, AllSymbols):
+        return symbols
+    if isinstance(symbols, list | tuple | set) and any(isinstance(each, AllSymbols) for each in symbols):
+        raise ConfigurationError("symbols: AllSymbols stands for a list; write it without one")
+    return names_of("symbols", symbols)
 
 
 def datasets_of(names: object) -> tuple[Dataset, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from marketfetch.common.text import text_in_ipython
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import EVENT, Interval
 
@@ -44,3 +45,5 @@ class Series:
 
     def __str__(self) -> str:
         return f"{self.exchange} {self.dataset.name} {self.symbol} {self.interval.name}"
+
+    _repr_pretty_ = text_in_ipython

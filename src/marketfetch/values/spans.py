@@ -10,6 +10,8 @@ from operator import attrgetter, lt
 
 import attrs
 
+from marketfetch.common.text import text_in_ipython
+
 __all__ = ["DAY", "HOUR", "MAX_TIMESTAMP", "MINUTE", "SECOND", "Span", "SpanSet", "format_utc"]
 
 SECOND = 1000
@@ -65,6 +67,8 @@ class Span:
 
     def __str__(self) -> str:
         return f"[{format_utc(self.start)}, {format_utc(self.end)})"
+
+    _repr_pretty_ = text_in_ipython
 
 
 _START, _END = attrgetter("start"), attrgetter("end")
@@ -190,3 +194,5 @@ class SpanSet:
 
     def __str__(self) -> str:
         return " ".join(map(str, self.spans)) or "nothing"
+
+    _repr_pretty_ = text_in_ipython

@@ -44,7 +44,10 @@ def jitter_grid(grid: str | timedelta | Interval | None) -> Interval | None:
     """Return the grid on which events lie; ConfigurationError for one without steps of a fixed length."""
     if grid is None:
         return None
-    interval = Interval.parse(grid)
+    try:
+        interval = Interval.parse(grid)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"grid: {str(error).removeprefix('interval: ')}") from None
     if interval.length is None or interval.is_event:
         raise ConfigurationError(
             f"grid: the steps of {interval.name} differ in length; write '1m', '1h' or None"
@@ -108,6 +111,11 @@ def joined(
 def _of_interval(series: Series, found: list[Series]) -> list[Series]:
     same = [each for each in found if each.interval == series.interval]
     if found and not same:
+        if series.interval.is_event:
+            raise ConfigurationError(
+                f"other: has {found[0].interval.name} rows of {series.symbol}, and this table events; "
+                f"join the other way round: candles.join(events)"
+            )
         raise ConfigurationError(
             f"other: has {found[0].interval.name} rows of {series.symbol}, and this table "
             f"{series.interval.name}; resample the table with the shorter interval first"

@@ -24,7 +24,7 @@ from marketfetch.api.tables.plots import Theme, plot_candles
 from marketfetch.api.tables.resampling import check_divides, resampled, resampled_dataset
 from marketfetch.common.arrow import arrow_schema, arrow_stream
 from marketfetch.common.text import pluralize
-from marketfetch.common.type_checks import is_text, is_whole
+from marketfetch.common.type_checks import is_text, is_whole, kind_of
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.planning.held_symbols import Spelling
 from marketfetch.redaction import redact
@@ -220,7 +220,10 @@ class Table:
         a grid without steps of one length.
         """
         if not isinstance(other, Table):
-            raise ConfigurationError(f"other: {type(other).__name__} is no Table; fetch or read one")
+            raise ConfigurationError(
+                f"other: {kind_of(other)} is no Table; "
+                f"{'take one of it by its key' if isinstance(other, dict) else 'fetch or read one'}"
+            )
         rows = joined(self.rows, other.rows, other.dataset, jitter_grid(grid))
         lines = {line.series: line for line in (*other.report.series, *self.report.series)}
         hints = {**self.report.unknown, **other.report.unknown}
@@ -246,6 +249,11 @@ class Table:
         chosen = self._meant(symbol)
         found = sorted({series.symbol for series in chosen})
         if not found:
+            if symbol in self.columns:
+                raise ConfigurationError(
+                    f"symbol: {symbol!r} is a column; write table.wide({symbol!r}), "
+                    f"or table.to_pandas()[{symbol!r}]"
+                )
             raise unknown("symbol", symbol, self.symbols, "is not in this table")
         if len(found) > 1:
             raise ConfigurationError(

@@ -17,7 +17,7 @@ from marketfetch.api.tables.table import Table
 from marketfetch.api.upkeep.jobs import check_flag
 from marketfetch.api.upkeep.table_files import FileFormat, Times, check_times, format_of, open_table_file
 from marketfetch.common.keywords import checks_keywords
-from marketfetch.common.text import pluralize
+from marketfetch.common.text import pluralize, text_in_ipython
 from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.planning.derivation import split_by_rows
 from marketfetch.protocols import Sink, Store
@@ -60,6 +60,8 @@ class Exported:
         ]
         head = f"{pluralize(self.total, 'row')} of {pluralize(len(self.rows), 'series')}"
         return "\n  ".join(map(printable, [head, *lacking]))
+
+    _repr_pretty_ = text_in_ipython
 
     @property
     def total(self) -> int:

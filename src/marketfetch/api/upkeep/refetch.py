@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
+from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -13,11 +14,13 @@ import attrs
 
 from marketfetch.api.maintenance import forget
 from marketfetch.api.run_sync import run_sync
+from marketfetch.api.store_calls import listeners_of_call
 from marketfetch.api.upkeep.jobs import JobOptions, StoreJobs
 from marketfetch.common.event_loop import asyncio_loop
 from marketfetch.common.keywords import checks_keywords
-from marketfetch.common.text import pluralize
+from marketfetch.common.text import pluralize, text_in_ipython
 from marketfetch.errors import ConfigurationError
+from marketfetch.listeners.progress import progress_here
 from marketfetch.planning.archive_periods import difference
 from marketfetch.planning.derivation import split_by_rows
 from marketfetch.protocols import Sink, Store, SupportsForget
@@ -96,6 +99,8 @@ class Refetched:
 
     def __str__(self) -> str:
         return "\n  ".join([str(self.report), *map(str, self.changes)])
+
+    _repr_pretty_ = text_in_ipython
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report in plain types, as `--json` prints it, with the `changes`."""
@@ -217,6 +222,7 @@ def refetch(  # noqa: PLR0913  # which series, which span, and the parts of a pi
     start: TimeLike | None = None,
     end: TimeLike | None = None,
     composites: Iterable[Composite] = (),
+    progress: bool | None = None,
     **options: Unpack[JobOptions],
 ) -> Refetched:
     """Fetch again what a store covers of some series, and say what has changed.
@@ -225,7 +231,7 @@ def refetch(  # noqa: PLR0913  # which series, which span, and the parts of a pi
     First the coverage is removed, then the span is fetched, and each row stays until another one replaces it,
     or the exchange has shown that it has none. What could not be fetched is as before, and missing in the
     report; only a process that is killed leaves moments without coverage, which the next `fetch` requests.
-    `composites` and `options` are those of `update`.
+    `composites`, `progress` and `options` are those of `update`.
 
     Raises ConfigurationError if no series is chosen, if the store covers nothing of the span, and for a store
     that cannot forget; SinkError if the store cannot be used. What goes wrong at an exchange is in
@@ -235,6 +241,8 @@ def refetch(  # noqa: PLR0913  # which series, which span, and the parts of a pi
     Traceback (most recent call last):
     marketfetch.errors.ConfigurationError: symbols: 'BTCUSDT' is not held...
     """
+    display = progress_here(progress)
+    options["listeners"] = listeners_of_call(options.get("listeners", ()), display)
     job = Refetch(
         store,
         symbols=symbols,
@@ -246,7 +254,8 @@ def refetch(  # noqa: PLR0913  # which series, which span, and the parts of a pi
         composites=composites,
         **options,
     )
-    return Refetched(run_sync(job.run), job.changes)
+    with display or nullcontext():
+        return Refetched(run_sync(job.run), job.changes)
 
 
 def _inside(known: Coverage, spans: SpanSet) -> Coverage:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
+from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
 from marketfetch.api.run_sync import run_sync
+from marketfetch.api.store_calls import listeners_of_call
 from marketfetch.api.upkeep.jobs import JobOptions, StoreJobs, check_flag
 from marketfetch.common.event_loop import asyncio_loop
 from marketfetch.common.keywords import checks_keywords
 from marketfetch.engine.missing import PUBLISH_GRACE
 from marketfetch.errors import unknown
+from marketfetch.listeners.progress import progress_here
 from marketfetch.protocols import Sink
 from marketfetch.redaction import Secret
 from marketfetch.reports import Report
@@ -93,6 +96,7 @@ def update(  # noqa: PLR0913  # which series, and the parts of a pipeline
     exchange: str | None = None,
     gaps: bool = True,
     composites: Iterable[Composite] = (),
+    progress: bool | None = None,
     **options: Unpack[JobOptions],
 ) -> Report:
     """Fetch what has closed since a store was filled, for every series in it, and return one report.
@@ -103,7 +107,8 @@ def update(  # noqa: PLR0913  # which series, and the parts of a pipeline
     the store holds: they are recomputed. A held symbol that is neither defined nor listed is reported in
     `unknown`, as is an exchange whose adapter is not installed; the others are updated. Once its newest row
     is more than a week old, such a symbol is in `unlisted`, and the report may be complete. A run that has
-    nothing to fetch sends no request. Events are asked for when ten minutes have passed.
+    nothing to fetch sends no request. Events are asked for when ten minutes have passed. `progress` is shown
+    as by `fetch`.
 
     Raises ConfigurationError if the store holds nothing, and for names that it does not hold, with near
     matches; and SinkError if the store cannot be used. What goes wrong at an exchange is in `report.error`.
@@ -112,6 +117,8 @@ def update(  # noqa: PLR0913  # which series, and the parts of a pipeline
     Traceback (most recent call last):
     marketfetch.errors.ConfigurationError: store: MemorySink(0 series) holds nothing of that ...
     """
+    display = progress_here(progress)
+    options["listeners"] = listeners_of_call(options.get("listeners", ()), display)
     job = Update(
         store,
         symbols=symbols,
@@ -122,7 +129,8 @@ def update(  # noqa: PLR0913  # which series, and the parts of a pipeline
         composites=composites,
         **options,
     )
-    return run_sync(job.run)
+    with display or nullcontext():
+        return run_sync(job.run)
 
 
 def _retired(ledger: Mapping[Series, Coverage], now: int) -> set[str]:

@@ -32,7 +32,7 @@ class BackgroundLoop:
         """Run a coroutine on the loop and wait for its result; call it from another thread."""
         if self._loop is None:
             work.close()
-            raise RuntimeError(f"{self._name} is not running: enter its context manager first")
+            raise RuntimeError(f"{self._name} is not running: start it first")
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def stop(self) -> None:
@@ -40,9 +40,10 @@ class BackgroundLoop:
         if self._loop is None or self._thread is None:
             return
         self.run(_cancel_tasks())
+        # On its own thread: the one that calls may have a running loop, as that of a notebook has.
+        self.run(self._loop.shutdown_asyncgens())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
         self._loop = self._thread = None
 
