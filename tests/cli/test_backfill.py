@@ -193,7 +193,7 @@ def _job_with(words: Sequence[str], base_url: str) -> list[str]:
     [
         (["--exchange", "binance-usd"], "--exchange: 'binance-usd' is unknown; did you mean 'binance-usdm'"),
         (["--dataset", "premium"], "--dataset: 'premium' is unknown; did you mean 'premium_index'?"),
-        (["--interval", "25m"], "--interval: '25m' is unknown; did you mean"),
+        (["--interval", "25m"], "--interval: '25m' does not divide a day; did you mean"),
         (["--interval", "1s"], "1s"),
         (["--start", "2026-06-03"], "--start: 2026-06-03T00:00:00Z is not before end 2026-06-02T00:00:00Z"),
         (["--end", "2026-06-01"], "--start: 2026-06-01T00:00:00Z is not before end 2026-06-01T00:00:00Z"),

@@ -129,7 +129,7 @@ def test_what_is_forgotten_or_repaired_has_to_be_typed(folder: Path, monkeypatch
         ),
         ("[jobs]\na = 1\n", [], "a is a value; begin a section with [jobs.NAME]"),
         ("[jobs.daily]\n", ["--job", "dayly"], "'dayly' is unknown; did you mean 'daily'?"),
-        ("[defaults]\ninterval = '25m'\n", [], "line 2, interval: '25m' is unknown; did you mean"),
+        ("[defaults]\ninterval = '25m'\n", [], "line 2, interval: '25m' does not divide a day; did you mean"),
         ("[defaults]\ninterval = ['1h', '1d']\n", [], "line 2, interval: what was found is several values"),
         ("[defaults]\ndataset = 'premium'\n", [], "line 2, dataset: 'premium' is unknown; did you mean"),
         ("[backfill]\nconcurrency = 0\n", [], "line 2, concurrency: '0' is not a whole number above zero"),
@@ -181,7 +181,9 @@ def test_a_variable_is_checked_as_its_option_is_and_named(
 ) -> None:
     good = ["backfill", "-e", "okx", "-s", "BTC-USDT", "--start", "1d", "--store", "memory:"]
     monkeypatch.setenv("MARKETFETCH_INTERVAL", "25m")
-    assert "marketfetch: MARKETFETCH_INTERVAL: '25m' is unknown; did you mean" in refusal(capfd, *good)
+    assert "marketfetch: MARKETFETCH_INTERVAL: '25m' does not divide a day; did you mean" in refusal(
+        capfd, *good
+    )
     monkeypatch.setenv("MARKETFETCH_INTERVAL", "")
     monkeypatch.setenv("MARKETFETCH_ALL_SYMBOLS", "maybe")
     assert "MARKETFETCH_ALL_SYMBOLS: is switched on or off" in refusal(capfd, *good[:3], *good[5:])

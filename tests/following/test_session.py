@@ -216,7 +216,7 @@ def test_parts_of_a_session_are_given_to_the_session(part: dict[str, Any]) -> No
 def test_wrong_sessions_are_refused() -> None:
     wrong: Any = Session
     with pytest.raises(
-        ConfigurationError, match=r"^session: type is not a Session; write `async with Session"
+        ConfigurationError, match=r"^session: the class Session is not a Session; write `async with Session"
     ):
         Pipeline("binance-usdm", Query(symbols="BTCUSDT", **DAY), MemorySink(), session=wrong)
     with pytest.raises(ConfigurationError, match=r"^max_age: must be above zero"):

@@ -157,7 +157,7 @@ def test_a_disk_that_can_only_be_read_is_told_and_left_as_it_is(
     remount(disk, "ro")
     try:
         with pytest.raises(
-            SinkError, match=r"; make the (file and its folder|folder and its files) writable"
+            SinkError, match=r"; make the (file and its folder|folder and its files) readable and writable"
         ):
             run(world.pipeline(store, symbols=SYMBOLS, start=START, end=END))
     finally:
