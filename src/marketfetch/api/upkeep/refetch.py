@@ -239,7 +239,7 @@ def refetch(  # noqa: PLR0913  # which series, which span, and the parts of a pi
 
     >>> refetch("memory:", symbols="BTCUSDT")
     Traceback (most recent call last):
-    marketfetch.errors.ConfigurationError: store: holds nothing yet; fetch into it first, or name another store
+    marketfetch.errors.ConfigurationError: store: holds nothing yet; fetch into it first, or name ...
     """
     display = progress_here(progress)
     options["listeners"] = listeners_of_call(options.get("listeners", ()), display)
