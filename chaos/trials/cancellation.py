@@ -25,6 +25,7 @@ from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.proxies.pool import RotatingProxies
+from marketfetch.proxies.registry import Registry
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
 from marketfetch.values.instruments import Composite
 from marketfetch.values.query import Query
@@ -112,7 +113,8 @@ class _Host:
             BinanceUsdm(self.exchange.base_url),
             query,
             url,
-            proxies=RotatingProxies(()),
+            # Budgets of its own: a hundred runs of one process would wait for the next minute of the limits.
+            proxies=RotatingProxies((), registry=Registry()),
             fetcher=CurlFetcher(certificate=self.exchange.certificate),
             settings=Settings(concurrency=6, batch_rows=500),
         )
