@@ -70,7 +70,10 @@ class TableKeys:
 
 
 def _several(argument: str, given: object, single: Any) -> tuple[list[Any], bool]:
-    """Return what was given as a list, and whether it was one."""
+    """Return the values of an argument as a list, and whether the caller gave several.
+
+    Example: `"1m"` is `(["1m"], False)`, and `["1m"]` is `(["1m"], True)`.
+    """
     if isinstance(given, single) or not isinstance(given, Iterable):
         return [given], False
     several = list(given)

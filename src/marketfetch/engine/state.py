@@ -146,7 +146,7 @@ class SeriesState:
         self.earliest_row = time if self.earliest_row is None else min(self.earliest_row, time)
 
     def record_page(self, page: Page, outcome: PageOutcome) -> None:
-        """Note what a page proved, and what was given up because of it."""
+        """Note the coverage that a page proves, and the moments that the run gives up because of the page."""
         self.consecutive_rejections = 0
         self.rejected.update(page.rejected)
         self.record_coverage(outcome.coverage)

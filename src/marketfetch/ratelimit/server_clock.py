@@ -110,7 +110,7 @@ class ServerClock:
             self._bounds = believed, answer
 
     def believed(self, local: int) -> int:
-        """Return the earliest time by what is believed, whatever its rival says."""
+        """Return the earliest time of the server by the believed bounds alone; the rival is left out."""
         believed, _ = self._bounds
         return local if believed is None else believed.earliest(local)
 

@@ -148,7 +148,7 @@ def _retired(ledger: Mapping[Series, Coverage], now: int) -> set[str]:
 
 
 def _span(series: Series, known: Coverage, now: int, *, gaps: bool) -> Span:
-    """Return what is wanted of a series: up to now, or what it has if it cannot have anything newer.
+    """Return the span that an update fetches: up to now, or the covered span where nothing newer can be.
 
     >>> from marketfetch.values.spans import SpanSet
     >>> day = Series.of("okx", "ohlcv", "BTC-USDT", "1h"), Coverage(SpanSet.of(Span(0, 3_600_000)))
