@@ -136,9 +136,11 @@ class SeriesState:
 
     def denied_once(self, span: Span) -> SpanSet:
         """Return the moments of a span that a file denies."""
-        denied = SpanSet()
+        if not self.denied_by_files:
+            return SpanSet()
+        asked, denied = SpanSet.of(span), SpanSet()
         for spans in self.denied_by_files.values():
-            denied |= spans & SpanSet.of(span)
+            denied |= spans & asked
         return denied
 
     def record_row_time(self, time: int) -> None:
