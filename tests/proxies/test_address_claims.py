@@ -259,10 +259,10 @@ async def test_a_board_that_is_required_has_to_work() -> None:
 
 
 async def test_a_board_of_a_newer_version_is_not_done_without() -> None:
-    board = MemoryBoard({f"{HOST} calls": '{"format":2}'})
+    board = MemoryBoard({f"{HOST} calls": '{"format":99}'})
     with pytest.raises(ConfigurationError, match="newer marketfetch"):
         await spend(pool(board))
-    assert board.texts[f"{HOST} calls"] == '{"format":2}'
+    assert board.texts[f"{HOST} calls"] == '{"format":99}'
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"\x00", b'{"format":1,"at":"x"}', b"[" * 100_000])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from marketfetch.errors import ConfigurationError
 from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE, RateBudget, usable
+from marketfetch.ratelimit.claim_notes import LeftNote, Note, charge_note, note_of
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.values.http import Burst, LimitPool
 
@@ -189,22 +190,47 @@ def test_weight_used_by_others_before_is_respected(client: Client, data: st.Data
     assert client.exchange.most <= pool.capacity
 
 
-@settings(max_examples=200)
-@given(situations(), st.integers(0, 130_000))
-def test_whoever_is_told_what_is_spent_goes_on_without_going_over(client: Client, milliseconds: int) -> None:
-    pool = client.exchange.pool
+def _left(client: Client, wait: int) -> Note:
+    """Return the note about what a client has spent, as the board has it after `wait` milliseconds."""
+    left = LeftNote.of(note_of(client.budget, 0, client.now), "one", client.now / 1000)
+    client.now += wait
+    return left.note(client.now / 1000)
+
+
+@settings(max_examples=300)
+@given(situations(), st.integers(0, 130_000), st.integers(0, 20_000), st.booleans())
+def test_whoever_is_told_what_is_spent_goes_on_without_going_over(
+    client: Client, milliseconds: int, wait: int, same_clock: bool
+) -> None:
+    pool, clock = client.exchange.pool, client.budget.clock
     client.run(client.now + milliseconds)
-    told = client.budget.spent(client.now)
-    assert len(told) <= 16
-    assert (
-        sum(weight for _, weight in told) == client.budget.used(client.now) - client.budget.weight_in_flight
-    )
+    assert len(client.budget.spent(client.now)) <= 16
+    in_flight, note = client.budget.weight_in_flight, _left(client, wait)
+    assert sum(weight for _, weight in note.spent) + in_flight >= client.budget.used(client.now)
     successor = attrs.evolve(client, sent=0)
-    successor.budget.charge(client.budget.weight_in_flight, client.now)  # what never arrived
-    for moment, weight in told:
-        successor.budget.charge(weight, moment)
+    if same_clock:
+        successor.budget = RateBudget(pool, clock)
+    charge_note(successor.budget, note, client.now)
+    successor.budget.charge(in_flight, client.now)  # what never arrived
     successor.run(client.now + 2 * pool.period)
     assert client.exchange.most <= pool.capacity
+
+
+def test_whoever_does_not_know_the_clock_of_the_exchange_begins_when_the_minute_of_the_last_holder_ends() -> (
+    None
+):
+    pool = LimitPool("weight", 100, 60_000, "clock")
+    client = Client(ModelExchange(pool, skew=7_000), weight=1, workers=1, delays=[(20, 20)])
+    minute = START // 60_000 * 60_000 + 60_000 - 7_000
+    client.now = minute + 200
+    client.run(minute + 30_000)
+    assert client.sent == 100
+    successor = attrs.evolve(client, sent=0)
+    charge_note(successor.budget, _left(client, 10), client.now)
+    successor.run(minute + 59_900)
+    assert not successor.sent
+    successor.run(minute + 62_500)  # the header with the date has no milliseconds
+    assert successor.sent > 30
 
 
 @settings(max_examples=25)

@@ -298,11 +298,35 @@ def test_a_damaged_board_is_refused_or_of_use(data: st.DataObject) -> None:
         turn(json.dumps(content), 2.0, wish=Wish("two", ["a", "b"]))
 
 
+def test_the_first_format_is_read() -> None:
+    first = {
+        "format": 1,
+        "at": 1.0,
+        "lists": {"0": ["a"]},
+        "holders": {},
+        "claims": {},
+        "notes": {"a": ["one", [[0.5, 20]], 0.0, None]},
+    }
+    _, reply = turn(json.dumps(first), 2.0, wish=Wish("two", ["a"]))
+    assert reply.notes == {"a": Note(((1.5, 20),))}
+
+
+def test_a_note_ends_with_the_minute_in_which_the_exchange_counts() -> None:
+    board = Board()
+    _take(board, "one")
+    leaving = Wish("one", ("a", "b"), frozenset("ab"), {"a": Note(((0.5, 20),), expires=9.0)}, leaving=True)
+    board.take(leaving)
+    later = attrs.evolve(board, now=board.now + 2)
+    assert _take(later, "two").notes["a"] == Note(((2.5, 20),), expires=7.0)
+    board.now += 9
+    assert "a" not in _take(board, "two").notes
+
+
 def test_a_newer_format_is_refused() -> None:
     text, _ = turn(None, 0.0, wish=Wish("one", ["a"]))
-    newer = json.dumps(json.loads(text) | {"format": 2})
+    newer = json.dumps(json.loads(text) | {"format": 3})
     with pytest.raises(
-        ConfigurationError, match=r"newer marketfetch \(format 2; this one knows 1\): upgrade"
+        ConfigurationError, match=r"newer marketfetch \(format 3; this one knows 2\): upgrade"
     ):
         turn(newer, 0.0, wish=Wish("one", ["a"]))
 

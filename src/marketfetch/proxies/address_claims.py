@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 from hashlib import blake2b
-from math import ceil, floor, inf
+from math import ceil, inf
 from random import uniform
 from secrets import token_hex
 from threading import Lock, Thread
@@ -24,7 +24,7 @@ from marketfetch.errors import ConfigurationError, MarketfetchError, SinkError, 
 from marketfetch.protocols import Board
 from marketfetch.proxies.address_limits import Limits, Shared
 from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE
-from marketfetch.ratelimit.claim_notes import Note
+from marketfetch.ratelimit.claim_notes import Note, charge_note, note_of
 from marketfetch.ratelimit.claims import Reply, Wish, turn
 from marketfetch.ratelimit.egress_queue import Claim, EgressQueue
 from marketfetch.redaction import redact
@@ -34,8 +34,6 @@ __all__ = ["Claims", "LimitQueue"]
 
 _MARGIN = 500
 """Milliseconds before its end at which a claim is not used any more."""
-_ARRIVAL_TIME = 2_000
-"""Milliseconds after which the last requests of a process that died have reached the exchange."""
 _STARVED_TIMEOUT = 5_000
 """Milliseconds to wait for a first turn while this machine has no file descriptor or memory for it."""
 _MAX_WAIT = 30_000
@@ -244,10 +242,9 @@ class Claims:
         )
 
     def _note(self, address: str, now: int) -> Note:
-        budget = self._limits.budget(address)
-        closed = max(budget.blocked_until(now), self._registry.bans(address).until(self._limits.host))
-        spent = tuple(((now - received) / 1000, weight) for received, weight in budget.spent(now))
-        return Note(spent, max(0, closed - now) / 1000)
+        return note_of(
+            self._limits.budget(address), self._registry.bans(address).until(self._limits.host), now
+        )
 
     def _suspend(self) -> None:
         for address in self._unused:
@@ -256,7 +253,7 @@ class Claims:
     def _apply(self, reply: Reply, began: int) -> None:
         now, until = self._registry.now(), began + round(self.term * 1000) - _MARGIN
         for address, note in reply.notes.items():
-            self._learn(address, note, now)
+            charge_note(self._limits.budget(address), note, now)
         for address in reply.held - self._held.keys():
             self.claim(address).used = False
         moved = reply.held ^ self._held.keys()
@@ -289,25 +286,6 @@ class Claims:
         """Whether an address could be spent since it was granted; before that it is not offered again."""
         budget = self._limits.budget(address)
         return self._claims[address].used or budget.available_at(self._weight, now) <= now
-
-    def _learn(self, address: str, note: Note, now: int) -> None:
-        """Add what the last holder has spent to the budget of an address.
-
-        If that process died without a note, its last requests are unknown: the whole budget counts as spent,
-        or, with a header for used weight, the next response tells, and the address waits until it can.
-        """
-        budget = self._limits.budget(address)
-        for age, weight in note.spent:
-            budget.charge(weight, now - floor(age * 1000))
-        if note.closed:
-            budget.block_until(now + round(note.closed * 1000))
-        if note.vanished is not None:
-            end = now - floor(note.vanished * 1000)
-            if budget.pool.used_header is None:
-                budget.charge(budget.pool.capacity, end)
-            else:
-                budget.doubt()
-                budget.block_until(end + _ARRIVAL_TIME)
 
     def _failed(self, error: Exception) -> None:
         """Handle a failed turn.

@@ -58,8 +58,11 @@ class RateBudget:
     pool: LimitPool
     clock: ServerClock
     weight_in_flight: int = attrs.field(default=0, init=False)
-    _spent: deque[tuple[int, int]] = attrs.field(factory=deque, init=False)
-    """Pairs of the moment of the response and its weight, as long as the exchange may still count them."""
+    _spent: deque[tuple[int, int, int]] = attrs.field(factory=deque, init=False)
+    """The moment of each response, its weight and its `end`, while the exchange may still count it.
+
+    `end` is what another process has found out: the exchange surely does not count the weight after it.
+    """
     _spent_weight: int = attrs.field(default=0, init=False)
     """The sum of the weights in `_spent`."""
     _blocked_until: int = attrs.field(default=0, init=False)
@@ -114,11 +117,11 @@ class RateBudget:
             return UNKNOWN_UNTIL_RESPONSE
         moment = max(soonest, self._blocked_until)
         room = max(usable(self.pool), weight) - self.counted  # a single request may use the reserve, too
-        for received, spent in self._spent:
+        for received, spent, end in self._spent:
             if weight <= room:
                 break
             room += spent
-            moment = max(moment, self.expires_at(received))
+            moment = max(moment, self.expires_at(received, end))
         return moment if weight <= room else UNKNOWN_UNTIL_RESPONSE
 
     def spend(self, weight: int) -> None:
@@ -134,19 +137,22 @@ class RateBudget:
             self._burst.weight_in_flight -= weight
         self.charge(weight, received)
 
-    def charge(self, weight: int, received: int) -> None:
-        """Count weight that was not spent through this object: the exchange counted it by `received`."""
-        self._spent.append((received, weight))
+    def charge(self, weight: int, received: int, end: int = UNKNOWN_UNTIL_RESPONSE) -> None:
+        """Count weight that was not spent through this object: the exchange counted it by `received`.
+
+        `end` is when it surely no longer counts, if another process knows that from the exchange's clock.
+        """
+        self._spent.append((received, weight, end))
         self._spent_weight += weight
         if self._burst is not None:
-            self._burst.charge(weight, received)
+            self._burst.charge(weight, received, end)
 
     def copy(self, now: int) -> RateBudget:
         """Return a copy to plan with: what is in flight counts in it as answered at `now`."""
         copied = attrs.evolve(self)
         copied.block_until(self._blocked_until)
-        for received, weight in self._spent:
-            copied.charge(weight, received)
+        for received, weight, end in self._spent:
+            copied.charge(weight, received, end)
         if self.weight_in_flight:
             copied.charge(self.weight_in_flight, now)
         if self._confirmed:
@@ -171,7 +177,12 @@ class RateBudget:
         entries = list(self._spent)
         size = max(1, -(-len(entries) // parts))
         groups = [entries[at : at + size] for at in range(0, len(entries), size)]
-        return [(max(when for when, _ in group), sum(weight for _, weight in group)) for group in groups]
+        return [(max(when for when, _, _ in group), sum(each[1] for each in group)) for group in groups]
+
+    def spent_until(self, now: int) -> int:
+        """Return when all that is spent has surely expired, or `now` if nothing is spent."""
+        self._expire(now)
+        return max((self.expires_at(received, end) for received, _, end in self._spent), default=now)
 
     def blocked_until(self, now: int) -> int:
         """Return the end of the pause that the exchange asked for, or `now` if there is none."""
@@ -207,15 +218,15 @@ class RateBudget:
         """Spend nothing before a moment, because the exchange asked for a pause."""
         self._blocked_until = max(self._blocked_until, moment)
 
-    def expires_at(self, received: int) -> int:
-        """Return when a request answered at `received` surely no longer counts.
+    def expires_at(self, received: int, end: int = UNKNOWN_UNTIL_RESPONSE) -> int:
+        """Return when a request answered at `received` surely no longer counts: `end` at the latest.
 
         A window has ended one period after anything it counted, whatever the clocks show. A window that is
         aligned to the server's clock ends at its boundary, if that clock is known.
         """
         period = self.pool.period
         received += 1  # the moment was cut to milliseconds: the exchange may have counted up to 1 ms later
-        moment = received + period
+        moment = min(received + period, end)
         if self.pool.window == "clock" and self.clock.known:
             boundary = (self.clock.latest(received) // period + 1) * period
             moment = min(moment, self.clock.surely_at(boundary))
@@ -223,7 +234,7 @@ class RateBudget:
 
     def _expire(self, now: int) -> None:
         """Forget what has surely expired; after a silence the first request has to be alone again."""
-        while self._spent and self.expires_at(self._spent[0][0]) <= now:
+        while self._spent and self.expires_at(self._spent[0][0], self._spent[0][2]) <= now:
             self._spent_weight -= self._spent.popleft()[1]
         if not self._spent and not self.weight_in_flight:
             self._confirmed = self.pool.used_header is None

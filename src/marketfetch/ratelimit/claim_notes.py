@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from math import ceil, floor
+
 import attrs
 
-__all__ = ["LeftNote", "Note"]
+from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE, RateBudget
+
+__all__ = ["LeftNote", "Note", "charge_note", "note_of"]
+
+_ARRIVAL_TIME = 2_000
+"""Milliseconds after which the last requests of a process that died have reached the exchange."""
 
 
 @attrs.frozen
@@ -14,13 +21,44 @@ class Note:
     `spent` has pairs of an age in seconds and a weight. `closed` is the number of seconds for which the
     exchange asked for a pause. `vanished` is None, unless the last holder ended without a word: then it is
     the number of seconds since when that holder surely spends nothing, and how much it spent is not known.
+    `expires` is the number of seconds after which the exchange surely counts nothing of `spent`. The last
+    holder knows that from the exchange's clock; the next one may have sent no request yet. None: unknown.
 
-    Example: `Note(spent=((12.0, 40),))`: a weight of 40 was spent 12 seconds ago.
+    Example: `Note(spent=((12.0, 40),), expires=3.0)`: a weight of 40 was spent 12 seconds ago, and the
+    minute in which the exchange counts it ends in 3 seconds.
     """
 
     spent: tuple[tuple[float, int], ...] = ()
     closed: float = 0.0
     vanished: float | None = None
+    expires: float | None = None
+
+
+def note_of(budget: RateBudget, closed_until: int, now: int) -> Note:
+    """Return the note about an address that leaves this process at `now`, in UTC milliseconds."""
+    spent = tuple(((now - received) / 1000, weight) for received, weight in budget.spent(now))
+    closed = max(budget.blocked_until(now), closed_until)
+    return Note(spent, max(0, closed - now) / 1000, None, (budget.spent_until(now) - now) / 1000)
+
+
+def charge_note(budget: RateBudget, note: Note, now: int) -> None:
+    """Add what the last holder has spent to the budget of an address; `now` is UTC milliseconds.
+
+    If that process died without a note, its last requests are unknown: the whole budget counts as spent,
+    or, with a header for used weight, the next response tells, and the address waits until it can.
+    """
+    end = UNKNOWN_UNTIL_RESPONSE if note.expires is None else now + ceil(note.expires * 1000)
+    for age, weight in note.spent:
+        budget.charge(weight, now - floor(age * 1000), end)
+    if note.closed:
+        budget.block_until(now + round(note.closed * 1000))
+    if note.vanished is not None:
+        died = now - floor(note.vanished * 1000)
+        if budget.pool.used_header is None:
+            budget.charge(budget.pool.capacity, died)
+        else:
+            budget.doubt()
+            budget.block_until(died + _ARRIVAL_TIME)
 
 
 @attrs.define
@@ -31,37 +69,54 @@ class LeftNote:
     spent: tuple[tuple[float, int], ...] = ()
     closed: float = 0.0
     vanished: float | None = None
+    expires: float | None = None
 
     @classmethod
     def of(cls, note: Note, author: str, now: float) -> LeftNote:
         """Turn the ages of a note into moments."""
-        spent = tuple((now - age, weight) for age, weight in note.spent)
-        closed = now + note.closed if note.closed > 0 else 0.0
-        return cls(author, spent, closed, None if note.vanished is None else now - note.vanished)
+        return cls(
+            author,
+            tuple((now - age, weight) for age, weight in note.spent),
+            now + note.closed if note.closed > 0 else 0.0,
+            None if note.vanished is None else now - note.vanished,
+            None if note.expires is None else now + note.expires,
+        )
 
     def note(self, now: float) -> Note:
         """Turn the moments into ages again."""
-        spent = tuple((now - moment, weight) for moment, weight in self.spent)
         return Note(
-            spent, max(0.0, self.closed - now), None if self.vanished is None else now - self.vanished
+            tuple((now - moment, weight) for moment, weight in self.spent),
+            max(0.0, self.closed - now),
+            None if self.vanished is None else now - self.vanished,
+            None if self.expires is None else max(0.0, self.expires - now),
         )
 
     def moved(self, step: float) -> LeftNote:
         """Return the same note for a clock that was set by `step` seconds."""
-        spent = tuple((moment + step, weight) for moment, weight in self.spent)
-        vanished = None if self.vanished is None else self.vanished + step
-        return LeftNote(self.author, spent, self.closed + step, vanished)
+        return LeftNote(
+            self.author,
+            tuple((moment + step, weight) for moment, weight in self.spent),
+            self.closed + step,
+            None if self.vanished is None else self.vanished + step,
+            None if self.expires is None else self.expires + step,
+        )
 
     def united(self, other: LeftNote) -> LeftNote:
         """Put two notes together. The author is "", so that the authors of both notes read the result."""
         vanished = [each.vanished for each in (self, other) if each.vanished is not None]
+        expires = [each.expires for each in (self, other) if each.spent]
         return LeftNote(
-            "", self.spent + other.spent, max(self.closed, other.closed), max(vanished) if vanished else None
+            "",
+            self.spent + other.spent,
+            max(self.closed, other.closed),
+            max(vanished) if vanished else None,
+            None if None in expires else max(filter(None, expires), default=None),
         )
 
     def over(self, now: float, period: float) -> bool:
         """Whether the exchange no longer counts anything of the note."""
-        moments = [moment for moment, _ in self.spent]
-        if self.vanished is not None:
-            moments.append(self.vanished)
-        return self.closed <= now and all(moment + period <= now for moment in moments)
+        if self.closed > now or (self.vanished is not None and self.vanished + period > now):
+            return False
+        if self.expires is not None and self.expires <= now:
+            return True
+        return all(moment + period <= now for moment, _ in self.spent)

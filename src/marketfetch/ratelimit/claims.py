@@ -29,7 +29,7 @@ from marketfetch.sharing import Place
 
 __all__ = ["Reply", "Wish", "nobody", "turn"]
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _FOREIGN = "board: what is there was not written by marketfetch; delete it, or name another board"
 
 
@@ -177,8 +177,9 @@ class _Board:
                     tuple((_time(moment), max(0, int(weight))) for moment, weight in spent),
                     _time(closed),
                     _time_or_none(vanished),
+                    *map(_time_or_none, expires),  # missing in format 1
                 )
-                for address, (author, spent, closed, vanished) in content["notes"].items()
+                for address, (author, spent, closed, vanished, *expires) in content["notes"].items()
             }
             at = _time_or_none(content["at"])
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
