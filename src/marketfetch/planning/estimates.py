@@ -16,7 +16,7 @@ import numpy as np
 from marketfetch.planning.batches import BatchSizing, Capacity, FetchTask, plan_batches, working_seconds
 from marketfetch.plans import EgressPlan, LimitPlan, Workload
 from marketfetch.ratelimit.budget import RateBudget
-from marketfetch.ratelimit.forecast import Load, forecast
+from marketfetch.ratelimit.forecast import Load, forecast, roughly
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.http import Cost, LimitPool
 from marketfetch.values.pages import Columns, Page
@@ -27,8 +27,6 @@ __all__ = ["TaskEstimate", "estimate_limit", "estimate_rest", "estimate_task", "
 
 _PER_ROW = 5e-7
 """Seconds of this process's own work on a row of a page, which is decoded, checked and put into a batch."""
-_STEPS_OF_REST = 300
-"""Groups of requests that are followed for the rest of a run, which is looked at at every heartbeat."""
 _MAX_CHAIN = 2_000
 """Pages of a chain that are followed one by one; a longer chain goes on as it began."""
 
@@ -129,9 +127,7 @@ def estimate_limit(
     """
     used = {name: budget.used(now) for name, budget in budgets.items()}
     heaviest = max(cost.weight for cost in estimate.requests if cost.pool == pool)
-    part = min(1.0, capacity.egresses / max(1, len(budgets)))
-    for budget in budgets.values():  # of an address that processes share, this one counts on its part
-        budget.pool = attrs.evolve(pool, capacity=max(heaviest, round(pool.capacity * part)))
+    _count_own_part(budgets, pool, heaviest, capacity)
     load = _load(pool, estimate, capacity)
     return LimitPlan(
         pool.name,
@@ -150,6 +146,15 @@ def estimate_limit(
             )
         ),
     )
+
+
+def _count_own_part(
+    budgets: Mapping[str, RateBudget], pool: LimitPool, heaviest: int, capacity: Capacity
+) -> None:
+    """Make the capacity of each budget the part of this process, where processes share an address."""
+    part = min(1.0, capacity.egresses / max(1, len(budgets)))
+    for budget in budgets.values():
+        budget.pool = attrs.evolve(pool, capacity=max(heaviest, round(pool.capacity * part)))
 
 
 def _load(pool: LimitPool, estimate: TaskEstimate, capacity: Capacity) -> Load:
@@ -192,8 +197,9 @@ def estimate_rest(
     requests = Counter({cost: ceil(each * rest / done.rows) for cost, each in done.requests.items()})
     estimate, longest = TaskEstimate(rest, requests), None
     for pool in dict.fromkeys(cost.pool for cost in requests if cost.pool.published):
-        load = _load(pool, estimate, capacity)
-        seconds = forecast(tuple(budgets(pool).values()), load, now, _STEPS_OF_REST)
+        load, copies = _load(pool, estimate, capacity), budgets(pool)
+        _count_own_part(copies, pool, max(cost.weight for cost in requests if cost.pool == pool), capacity)
+        seconds = roughly(tuple(copies.values()), load, now)
         if seconds > load.seconds * 1.2:
             longest = max(seconds, longest or 0.0)
     return longest

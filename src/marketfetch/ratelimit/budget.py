@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from operator import itemgetter
 from typing import Final
 
 import attrs
@@ -147,12 +148,18 @@ class RateBudget:
         if self._burst is not None:
             self._burst.charge(weight, received, end)
 
+    def charge_all(self, spent: Collection[tuple[int, int, int]]) -> None:
+        """Count what another object has counted: triples of `received`, a weight and `end`; see `charge`."""
+        self._spent.extend(spent)
+        self._spent_weight += sum(weight for _, weight, _ in spent)
+        if self._burst is not None:
+            self._burst.charge_all(spent)
+
     def copy(self, now: int) -> RateBudget:
         """Return a copy to plan with: what is in flight counts in it as answered at `now`."""
         copied = attrs.evolve(self)
         copied.block_until(self._blocked_until)
-        for received, weight, end in self._spent:
-            copied.charge(weight, received, end)
+        copied.charge_all(self._spent)
         if self.weight_in_flight:
             copied.charge(self.weight_in_flight, now)
         if self._confirmed:
@@ -182,7 +189,11 @@ class RateBudget:
     def spent_until(self, now: int) -> int:
         """Return when all that is spent has surely expired, or `now` if nothing is spent."""
         self._expire(now)
-        return max((self.expires_at(received, end) for received, _, end in self._spent), default=now)
+        if not self._spent:
+            return now
+        # What came later does not expire sooner.
+        latest, end = max(map(itemgetter(0), self._spent)), max(map(itemgetter(2), self._spent))
+        return self.expires_at(latest, end)
 
     def blocked_until(self, now: int) -> int:
         """Return the end of the pause that the exchange asked for, or `now` if there is none."""
