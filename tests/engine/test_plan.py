@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import attrs
@@ -12,8 +14,10 @@ import pytest
 
 import marketfetch as mf
 from marketfetch.api.pipeline import Pipeline
+from marketfetch.engine import planner
 from marketfetch.engine.archives import waves
-from marketfetch.plans import Plan, PlanComparison
+from marketfetch.planning.estimates import estimate_limit
+from marketfetch.plans import LimitPlan, Plan, PlanComparison
 from marketfetch.reports import Report
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, LocalProxies, SimulatedExchange, SimulatorOptions
@@ -203,6 +207,21 @@ def test_plan_of_the_package_takes_the_arguments_of_fetch() -> None:
         {"start": "2026-06-01T00:00:00Z", "end": "2026-06-03T00:00:00Z"}
     ]
     assert str(plan).startswith("34,560 rows, ")
+
+
+def test_the_seconds_are_computed_on_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service plans while it follows."""
+    threads = list[int]()
+
+    def watched(*given: Any) -> LimitPlan:
+        threads.append(threading.get_ident())
+        return estimate_limit(*given)
+
+    monkeypatch.setattr(planner, "estimate_limit", watched)
+    with world() as place:
+        anyio.run(place.pipeline(None, symbols=SYMBOLS).plan)
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 def test_what_is_spent_already_makes_a_plan_longer() -> None:

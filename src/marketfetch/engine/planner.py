@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 import attrs
@@ -14,6 +15,7 @@ from anyio.lowlevel import checkpoint
 
 from marketfetch.engine.archives.files import ArchiveFiles, FileTask
 from marketfetch.engine.archives.waves import GRAINS, ArchiveWaves, want_from_files
+from marketfetch.engine.blocking import run_in_thread
 from marketfetch.engine.discovery import ResolvedSeries
 from marketfetch.engine.missing import PUBLISH_GRACE, give_up_unserved, plan_tasks
 from marketfetch.engine.pages.batch_builder import RowBudget
@@ -108,7 +110,7 @@ class Planner:
                 in_a_row = max(in_a_row, found.in_a_row)
                 await checkpoint()  # years of minutes of many spans take a while
         incomplete = [draft for draft in drafts.values() if draft.missing]
-        return self._finish(incomplete, overhead, listings, in_a_row)
+        return await self._finish(incomplete, overhead, listings, in_a_row)
 
     # --- the first and the last row ---
 
@@ -233,7 +235,7 @@ class Planner:
 
     # --- totals ---
 
-    def _finish(
+    async def _finish(
         self, drafts: Sequence[_Draft], overhead: Counter[Cost], listings: Counter[Cost], in_a_row: int
     ) -> Plan:
         rest = sum((draft.rest for draft in drafts), overhead)
@@ -243,8 +245,9 @@ class Planner:
             sum(draft.archive_rows for draft in drafts),
         )
         files_host = max((draft.archive_host for draft in drafts), default="")
-        rest_limits = self._limits(TaskEstimate(rest_rows, rest, in_a_row), self.executor.exchange.base_url)
-        archive_limits = self._limits(TaskEstimate(archive_rows, archive), files_host)
+        host = self.executor.exchange.base_url
+        rest_limits = await self._limits(TaskEstimate(rest_rows, rest, in_a_row), host)
+        archive_limits = await self._limits(TaskEstimate(archive_rows, archive), files_host)
         return Plan(
             series=tuple(map(self._line, drafts)),
             limits=(*rest_limits, *archive_limits),
@@ -286,11 +289,15 @@ class Planner:
             )
         return self._estimates[of_any]
 
-    def _limits(self, estimate: TaskEstimate, host: str) -> list[LimitPlan]:
+    async def _limits(self, estimate: TaskEstimate, host: str) -> list[LimitPlan]:
+        """Return the plan for each limit pool, computed on a thread: following the requests takes a while."""
         pools = dict.fromkeys(cost.pool for cost in estimate.requests)
         now = self.clock.local()
         return [
-            estimate_limit(pool, estimate, self._budgets(pool, host), self.capacity, now) for pool in pools
+            await run_in_thread(
+                partial(estimate_limit, pool, estimate, self._budgets(pool, host), self.capacity, now)
+            )
+            for pool in pools
         ]
 
     def _budgets(self, pool: LimitPool, host: str) -> Mapping[str, RateBudget]:
