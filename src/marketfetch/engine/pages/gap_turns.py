@@ -1,4 +1,4 @@
-"""Turns in probable gaps: one page goes ahead, and the pages after it wait until it has crossed the gap."""
+"""Turns in probable gaps: one page goes ahead, and those after it wait until a page has crossed the gap."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import attrs
-from anyio import Event
+from anyio import Lock
 
 from marketfetch.engine.requester import RowFinder
+from marketfetch.engine.state import SeriesState
 from marketfetch.planning.batches import FetchTask
 from marketfetch.planning.gap_hints import ProbableGap
 from marketfetch.values.series import Series
@@ -35,38 +36,37 @@ class GapTurns:
     """
 
     finder: RowFinder
-    _gaps: defaultdict[Series, dict[ProbableGap, Event | None]] = attrs.field(
+    _gaps: defaultdict[Series, dict[ProbableGap, Lock]] = attrs.field(
         factory=lambda: defaultdict(dict), init=False
     )
-    """For each gap the end of its first page; None if no page of it has been requested."""
+    """For each gap a lock, which the page whose turn it is holds."""
 
     async def look(self, task: FetchTask, published: int) -> None:
         """Ask longer candles where a series has gaps before the last published row. Raises Undecided."""
         missing = (task.missing & SpanSet.of(Span(0, published))).hull
         if missing is not None:
             gaps = await self.finder.gaps(task.series, missing, task.page_size)
-            self._gaps[task.series] |= dict.fromkeys(gaps)
+            self._gaps[task.series] |= {gap: Lock() for gap in gaps}
 
     @asynccontextmanager
-    async def turn(self, part: Slice) -> AsyncIterator[None]:
-        """Wait, with a page in a probable gap, for the end of the first page there.
+    async def turn(self, state: SeriesState, part: Slice) -> AsyncIterator[None]:
+        """Wait, with a page in a probable gap, for the turn of the page.
 
-        That page has the gap crossed, or shows that there is none: the others then wait no more.
+        1. The first page is empty and has the gap crossed: the others then need no request.
+        2. It is empty and cannot cross the gap yet, because the page before it has not arrived: the second
+           page has the turn.
+        3. It has a row, or it failed: there may be no gap, and the others wait no more.
         """
         gaps = self._gaps[part.series]
         gap = next((gap for gap in gaps if part.span.start in gap.empty), None)
-        if gap is None:
-            yield
-        elif (first := gaps[gap]) is not None:
-            await first.wait()
-            yield
-        else:
-            gaps[gap] = done = Event()
-            try:
-                yield
-            finally:
-                del gaps[gap]
-                done.set()
+        if gap is not None:
+            async with gaps[gap]:
+                if gap in gaps:
+                    yield
+                    if not state.is_empty_at(part.span.start):
+                        del gaps[gap]
+                    return
+        yield
 
     def resumption(self, series: Series, stretch: Span) -> Span | None:
         """Return where the rows of a series go on after a stretch begins, by its longer candles."""

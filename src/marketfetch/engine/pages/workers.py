@@ -108,7 +108,7 @@ class FetchWorkers:
         """Take a slice, fetch it and all slices that its pages leave over, then take the next one."""
         while (part := await queue.get()) is not None:
             pending, guard = [part], ProgressGuard()
-            async with self.bounds.turns.turn(part):
+            async with self.bounds.turns.turn(self.state.series[part.series], part):
                 while pending:
                     batch, remaining = await self._process_slice(pending.pop(), guard, builder)
                     pending += remaining
