@@ -21,7 +21,7 @@ from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import candles
 
 MINUTE, PAGES = 60_000, 6
-GAP = Span(0, 100 * PAGES * MINUTE)
+GAP = Span(-3 * MINUTE, 100 * PAGES * MINUTE)
 
 
 class FoundGap:
@@ -72,9 +72,13 @@ async def test_pages_of_a_gap_go_one_at_a_time_until_one_has_a_row() -> None:
     task = FetchTask(candles(), SpanSet.of(GAP), TimeWindowPaginator(), 100)
     await pages.turns.look(task, GAP.end)
     async with anyio.create_task_group() as group:
-        for number in range(PAGES):
+        for number in range(-2, PAGES):
             group.start_soon(pages.request, number)
         await settled()
+        assert pages.in_flight == [-2, -1]
+        await pages.answer(-2, empty=False)
+        assert pages.in_flight == [-1]
+        await pages.answer(-1, empty=False)
         assert pages.in_flight == [0]
         await pages.answer(0, empty=True)
         assert pages.in_flight == [1]

@@ -50,20 +50,21 @@ class GapTurns:
 
     @asynccontextmanager
     async def turn(self, state: SeriesState, part: Slice) -> AsyncIterator[None]:
-        """Wait, with a page in a probable gap, for the turn of the page.
+        """Wait, with a page in a probable gap or just before one, for the turn of the page.
 
-        1. The first page is empty and has the gap crossed: the others then need no request.
-        2. It is empty and cannot cross the gap yet, because the page before it has not arrived: the second
-           page has the turn.
-        3. It has a row, or it failed: there may be no gap, and the others wait no more.
+        1. The page in which the gap begins comes first. A page cannot cross the gap while nothing is known
+           of the moment before it.
+        2. The next page is empty and has the gap crossed: the others then need no request.
+        3. It is empty and could not cross the gap: the page after it has the turn.
+        4. It has a row, or it failed: there may be no gap, and the others wait no more.
         """
-        gaps = self._gaps[part.series]
-        gap = next((gap for gap in gaps if part.span.start in gap.empty), None)
+        gaps, page = self._gaps[part.series], part.span
+        gap = next((gap for gap in gaps if page.start < gap.empty.end and page.end >= gap.empty.start), None)
         if gap is not None:
             async with gaps[gap]:
                 if gap in gaps:
                     yield
-                    if not state.is_empty_at(part.span.start):
+                    if page.start in gap.empty and not state.is_empty_at(page.start):
                         del gaps[gap]
                     return
         yield
