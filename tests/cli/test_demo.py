@@ -15,7 +15,7 @@ from tests.support.commands import Command
 duckdb = pytest.importorskip("duckdb")
 
 
-@pytest.mark.timeout(240)  # it fetches months of history, on a machine that may be busy
+@pytest.mark.timeout(300)  # it fetches months of history, on a machine that may be busy
 def test_demonstration_tells_what_it_does_and_succeeds(marketfetch: Command, tmp_path: Path) -> None:
     path = tmp_path / "kept.duckdb"
     said = subprocess.run(
