@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from marketfetch.common.html import html_page, html_table
+from marketfetch.common.html import html_list, html_page, html_table
 from marketfetch.common.text import (
     format_counts,
     format_crossed,
@@ -119,14 +119,14 @@ def report_text(report: Report) -> str:
     return printable("\n".join([*lines, *(f"  {note}" for note in _notes(report))]), keep="\n")
 
 
-def report_html(report: Report) -> str:
-    """Write a report as HTML, which follows the colours of the notebook."""
-    cells = [
-        (series, wanted, rows, "; ".join(gaps) or "–") for series, wanted, rows, gaps in _series_cells(report)
-    ]
-    table = html_table(("series", "wanted (UTC)", "written ", "without rows"), cells) if cells else ""
+def report_html(report: Report, *parts: str) -> str:
+    """Write a report as HTML, which follows the colours of the notebook; `parts` are HTML for its end."""
+    cells = _series_cells(report)
+    table = html_table(("series", "wanted (UTC)", "written "), [line[:3] for line in cells])
+    # Below the table: in a column it would be cut off where the page is narrow.
+    gaps = html_list("Without rows:", [f"{line[0]}: {'; '.join(line[3])}" for line in cells if line[3]])
     notes = html_table((), [(note,) for note in _notes(report)])
-    return html_page(headline(report), table, notes)
+    return html_page(headline(report), table, gaps, notes, *parts)
 
 
 def _series_cells(report: Report) -> list[tuple[str, str, str, list[str]]]:
