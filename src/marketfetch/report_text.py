@@ -122,11 +122,12 @@ def report_text(report: Report) -> str:
 def report_html(report: Report, *parts: str) -> str:
     """Write a report as HTML, which follows the colours of the notebook; `parts` are HTML for its end."""
     cells = _series_cells(report)
-    table = html_table(("series", "wanted (UTC)", "written "), [line[:3] for line in cells])
+    header = ("series", "written ", "wanted (UTC)")
+    table = html_table(header, [(series, rows, wanted) for series, wanted, rows, _ in cells])
     # Below the table: in a column it would be cut off where the page is narrow.
-    gaps = html_list("Without rows:", [f"{line[0]}: {'; '.join(line[3])}" for line in cells if line[3]])
+    lacks = [f"{series}: {'; '.join(gaps)}" for series, _, _, gaps in cells if gaps]
     notes = html_table((), [(note,) for note in _notes(report)])
-    return html_page(headline(report), table, gaps, notes, *parts)
+    return html_page(headline(report), table, html_list("Without rows:", lacks), notes, *parts)
 
 
 def _series_cells(report: Report) -> list[tuple[str, str, str, list[str]]]:
