@@ -49,6 +49,19 @@ def docstrings() -> Iterator[tuple[str, str]]:
                 yield f"{path}.{each}", member.__doc__
 
 
+def types_of(value: griffe.Object | griffe.Alias) -> Iterator[str]:
+    """Yield every type that the reference shows of a name and its members."""
+    if isinstance(value, griffe.Function):
+        yield from (f"{value.path}: {each.annotation}" for each in value.parameters)
+        yield f"{value.path}: {value.returns}"
+    elif isinstance(value, griffe.Attribute):
+        yield f"{value.path}: {value.annotation}"
+    elif isinstance(value, griffe.Class):
+        for name, member in value.members.items():
+            if name == "__init__" or not name.startswith("_"):
+                yield from types_of(member)
+
+
 def test_every_public_name_is_on_one_page() -> None:
     by_path = {path: home for home, paths in import_paths().items() for path in paths}
     assert len(by_path) > 200
@@ -64,7 +77,17 @@ def test_a_name_of_the_root_is_shown_as_such() -> None:
 
 
 def test_private_aliases_are_written_out_wherever_they_are() -> None:
-    code = "_Names = list[str]\ndef f(a: _Names, b: int | _Names, c: dict[str, _Names]): ..."
+    code = """
+_Names = list[str]
+_Kind = TypeVar("_Kind", bound=enum.StrEnum)
+_T = TypeVar("_T")
+def f(a: _Names, b: int | _Names, c: dict[str, _Names]) -> _Names: ...
+class Log:
+    last: _Kind | None = None
+    @property
+    def kinds(self) -> list[_Kind]: ...
+    def change(self, edit: Callable[[], tuple[str, _T]]) -> _T: ...
+"""
     extensions = griffe.load_extensions(PublicApi())
     module = griffe.visit("marketfetch.values", Path("values.py"), code, extensions=extensions)
     function = module["f"]
@@ -73,6 +96,20 @@ def test_private_aliases_are_written_out_wherever_they_are() -> None:
         "int | list[str]",
         "dict[str, list[str]]",
     ]
+    assert str(function.returns) == "list[str]"
+    assert str(module["Log.last"].annotation) == "enum.StrEnum | None"
+    assert str(module["Log.kinds"].annotation) == "list[enum.StrEnum]"
+    assert str(module["Log.change"].parameters["edit"].annotation) == "Callable[[], tuple[str, T]]"
+    assert str(module["Log.change"].returns) == "T"
+
+
+def test_no_signature_has_a_private_name() -> None:
+    package = griffe.load("marketfetch", extensions=griffe.load_extensions(PublicApi()))
+    homes = [home for home in import_paths() if home.startswith("marketfetch.")]
+    members = [package[home.removeprefix("marketfetch.")] for home in homes]
+    assert len(members) > 200
+    private = re.compile(r"(?<![\w.])_[A-Za-z]")
+    assert not [text for member in members for text in types_of(member) if private.search(text)]
 
 
 def test_examples_of_the_reference_import_public_modules() -> None:

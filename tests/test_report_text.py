@@ -72,10 +72,13 @@ def test_texts_of_a_server_are_harmless(hostile: str) -> None:
 
 
 def test_html_has_what_the_text_has() -> None:
-    html = report(line("A", Missing(LAST, "too old")))._repr_html_()
-    assert "missing 2026-06-02 to 2026-06-03: too old" in html
+    html = report(line("A", Missing(LAST, "too old"), empty=FIRST), line("B"))._repr_html_()
     assert "<td>okx ohlcv A 1h</td>" in html
     assert "Incomplete: 24 rows written" in html
+    # Not in the table: a narrow page would cut it off.
+    why = "missing 2026-06-02 to 2026-06-03: too old; confirmed empty 2026-06-01 to 2026-06-02"
+    assert f"</table><p>Without rows:</p><ul><li>okx ohlcv A 1h: {why}</li></ul>" in html
+    assert "Without rows" not in report(line("B"))._repr_html_()
 
 
 def test_series_of_which_nothing_has_closed() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from marketfetch.common.html import html_page, html_table
+from marketfetch.common.html import html_list, html_page, html_table
 from marketfetch.common.text import (
     format_counts,
     format_crossed,
@@ -119,14 +119,15 @@ def report_text(report: Report) -> str:
     return printable("\n".join([*lines, *(f"  {note}" for note in _notes(report))]), keep="\n")
 
 
-def report_html(report: Report) -> str:
-    """Write a report as HTML, which follows the colours of the notebook."""
-    cells = [
-        (series, wanted, rows, "; ".join(gaps) or "–") for series, wanted, rows, gaps in _series_cells(report)
-    ]
-    table = html_table(("series", "wanted (UTC)", "written ", "without rows"), cells) if cells else ""
+def report_html(report: Report, *parts: str) -> str:
+    """Write a report as HTML, which follows the colours of the notebook; `parts` are HTML for its end."""
+    cells = _series_cells(report)
+    header = ("series", "written ", "wanted (UTC)")
+    table = html_table(header, [(series, rows, wanted) for series, wanted, rows, _ in cells])
+    # Below the table: in a column it would be cut off where the page is narrow.
+    lacks = [f"{series}: {'; '.join(gaps)}" for series, _, _, gaps in cells if gaps]
     notes = html_table((), [(note,) for note in _notes(report)])
-    return html_page(headline(report), table, notes)
+    return html_page(headline(report), table, html_list("Without rows:", lacks), notes, *parts)
 
 
 def _series_cells(report: Report) -> list[tuple[str, str, str, list[str]]]:

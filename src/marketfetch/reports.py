@@ -163,6 +163,8 @@ class SeriesHealth:
         parts += [self.last_error] if self.last_error else []
         return printable(f"{self.series}  {', '.join(parts)}")
 
+    _repr_pretty_ = text_in_ipython
+
     def as_dict(self) -> dict[str, Any]:
         """Return the health in plain types, times as ISO text, for JSON."""
         return {

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from functools import partial
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 import marketfetch as mf
 from marketfetch.errors import ConfigurationError, IncompleteError, IncompleteWarning
-from marketfetch.events import Event, RunFinished
+from marketfetch.events import BatchWritten, Event, RunFinished
+from marketfetch.listeners.follow_status import FollowStatus
 from marketfetch.listeners.notebook import NotebookProgress
-from marketfetch.listeners.progress import progress_here
+from marketfetch.listeners.progress import follow_status_here, progress_here
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
 
 DAY: dict[str, Any] = {"start": "2026-06-01", "end": "2026-06-02"}
@@ -111,8 +114,9 @@ class Display:
         self.shown.append(what._repr_html_())
         return self
 
-    def update(self, what: Any, *, raw: bool = False) -> None:
-        self.shown.append(what["text/html"] if raw else what._repr_html_())
+    def update(self, what: dict[str, str], *, raw: bool) -> None:
+        assert raw
+        self.shown.append(what["text/html"])
 
 
 @pytest.fixture
@@ -189,6 +193,40 @@ class TestProgress:
         assert notebook.shown.count("") == 1
         with pytest.raises(ConfigurationError, match="listeners: "):
             call(store, base_url=given["base_url"], listeners=print)
+
+    def test_a_follow_shows_its_status_until_it_is_interrupted(
+        self, notebook: Display, given: dict[str, Any]
+    ) -> None:
+        main = threading.main_thread().ident
+        assert main is not None
+
+        def interrupt(event: Event) -> None:
+            if isinstance(event, BatchWritten):
+                signal.pthread_kill(main, signal.SIGINT)
+
+        where: dict[str, Any] = {"start": "10m", "to": "memory:", "base_url": given["base_url"]}
+        mf.follow("binance-usdm", "ohlcv", "BTCUSDT", listeners=[interrupt], **where)
+        assert "asking what there is" in notebook.shown[0]
+        assert notebook.shown[-1] == ""
+        mf.follow("binance-usdm", "ohlcv", "BTCUSDT", listeners=[interrupt], progress=False, **where)
+        assert notebook.shown.count("") == 1
+        with pytest.raises(ConfigurationError, match="progress: 'yes' is neither True, False nor None"):
+            mf.follow("binance-usdm", "ohlcv", "BTCUSDT", progress=cast("Any", "yes"), **where)
+        with pytest.raises(ConfigurationError, match="listeners: "):
+            mf.follow("binance-usdm", "ohlcv", "BTCUSDT", listeners=cast("Any", print), **where)
+
+    def test_a_follow_has_a_line_on_a_terminal_and_lines_where_they_are_wanted(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert follow_status_here(None) is None
+        lines = follow_status_here(wanted=True)
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        monkeypatch.delenv("CI", raising=False)
+        monkeypatch.setenv("TERM", "xterm")
+        live = follow_status_here(None)
+        assert isinstance(lines, FollowStatus)
+        assert isinstance(live, FollowStatus)
+        assert live.period < lines.period
 
     def test_a_terminal_has_a_bar(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stderr", Terminal())

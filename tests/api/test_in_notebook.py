@@ -32,6 +32,7 @@ def interrupt(event):
     'mf.open("duckdb:market.duckdb").latest(5, symbols=5)',
     'mf.open("duckdb:market.duckdb").table()["close"]',
     'market = mf.open("duckdb:market.duckdb")\nmarket.coverage(), market.table().report',
+    'mf.Span("2026-06-01", "2026-06-02")',
     "simulated.stop()",
 )
 
@@ -54,7 +55,7 @@ async def test_stores_and_short_tracebacks(tmp_path: Path) -> None:
     await NotebookClient(
         notebook, timeout=120, kernel_name="python3", allow_errors=True, resources=place
     ).async_execute()
-    _, interrupted, whole, folder, absent, number, column, held, stopped = notebook.cells
+    _, interrupted, whole, folder, absent, number, column, held, span, stopped = notebook.cells
     for cell, kind in ((interrupted, "KeyboardInterrupt"), (folder, "ConfigurationError")):
         told = traceback_of(cell)
         assert told.splitlines()[1].startswith(kind)
@@ -65,6 +66,8 @@ async def test_stores_and_short_tracebacks(tmp_path: Path) -> None:
         told = traceback_of(cell)
         assert "----> 1 mf.open(" in told
         assert len(told.splitlines()) < 8
+    assert "----> 1 mf.Span(" in traceback_of(span)
+    assert "spans.py" not in traceback_of(span)
     text = held.outputs[0].data["text/plain"]
     assert "({binance-usdm ohlcv BTCUSDT 1m: covered [2026-06-01T00:00:00Z, 2026-06-15T00:00:00Z)}" in text
     assert "Complete: 0 rows written" in text

@@ -82,6 +82,8 @@ def test_wrong_values_are_replaced_and_counted(
     assert_holds(store, GeneratedMarket(["BTCUSDT", "ETHUSDT"]), BTC, SPAN)
     assert mf.verify(store).ok
     assert done.as_dict()["changes"][0]["fields"] == {"volume": 7}
+    assert "<td>7 volume</td>" in done._repr_html_()
+    assert "Complete: " in done._repr_html_()
 
 
 def test_rows_that_the_exchange_does_not_have_are_removed(exchange: SimulatedExchange) -> None:

@@ -99,7 +99,8 @@ def test_many_instruments_are_shown_in_part_and_markup_is_escaped() -> None:
     assert len(repr(listed).splitlines()) == 22
     html = listed._repr_html_()
     assert "<td>&lt;00&gt;</td>" in html
-    assert "30 instruments" in html
+    assert "30 instruments, of which these are the first 20" in html
+    assert html.count("<td>A/B</td>") == 20
 
 
 def test_commands_list_what_there_is(

@@ -13,7 +13,9 @@ from marketfetch.events import (
     SymbolUnknown,
     WaitingForStore,
 )
-from marketfetch.listeners.notebook import NotebookProgress, in_notebook
+from marketfetch.listeners.notebook import NotebookFollow, NotebookProgress, in_notebook
+from marketfetch.reports import SeriesHealth
+from marketfetch.values.series import Series
 from tests.support.batches import batch, candles
 
 STORY: list[Event] = [
@@ -79,3 +81,25 @@ def test_the_time_left_has_the_waits_for_a_limit() -> None:
     assert "10:00 left" in html
     assert "waiting 55 s for the weight limit" in html
     assert "10:00 left" not in html_of(*STORY, beat, Heartbeat(6.0, 60, 50, 100, 4, []))
+
+
+def test_the_status_of_a_follow_has_rows_lag_and_troubles() -> None:
+    status = NotebookFollow()
+    for event in STORY:
+        status(event)
+    assert "&lt;b&gt;FOO: unknown symbol" in status._repr_html_()
+    series = [Series.of("okx", "ohlcv", name, "1m") for name in ("A", "B", "C")]
+    sick = [SeriesHealth(each, last_error="no <route>") for each in series[:2]]
+    status.show([SeriesHealth(series[2], 1_780_272_000_000, 3.5), *sick])
+    html = status._repr_html_()
+    assert "3 series, 2 errors, lag 3.5 s, final until 2026-06-01T00:00:00Z, 50 rows written" in html
+    assert "okx ohlcv A 1m and 1 more: no &lt;route&gt;" in html
+    assert "failed: 1 ProxyError" in html
+
+
+def test_datasets_that_are_followed_side_by_side_are_counted_together() -> None:
+    status = NotebookFollow()
+    for event in (*STORY, Heartbeat(1.0, 60, 50, 40, 4, []), *STORY):
+        status(event)
+    assert "100 rows written" in status._repr_html_()
+    assert status._repr_html_().count("FOO") == 1  # each run says it

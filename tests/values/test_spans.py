@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marketfetch.errors import ConfigurationError
 from marketfetch.values.spans import Span, SpanSet, format_utc
 
 SIZE = 30
@@ -56,6 +60,22 @@ def test_intersection_of_two_spans(left: Span, right: Span) -> None:
 def test_a_span_is_never_empty() -> None:
     with pytest.raises(ValueError, match="must end after it starts"):
         Span(5, 5)
+
+
+@pytest.mark.parametrize(
+    ("argument", "start", "end"),
+    [
+        ("start", "2026-01-01", "2026-02-01"),
+        ("start", datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)),
+        ("end", 0, None),
+        ("end", 0, 1.5),
+    ],
+)
+def test_a_time_that_is_no_whole_number_is_told_how_to_be_written(
+    argument: str, start: Any, end: Any
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"{argument}: .* write round\(1000 \* datetime\(2026"):
+        Span(start, end)
 
 
 def test_a_moment_that_no_calendar_has_is_written_all_the_same() -> None:

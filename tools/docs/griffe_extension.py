@@ -81,9 +81,14 @@ class PublicApi(griffe.Extension):
             obj.docstring.value += f"\n\nThe same as {also}."
 
     def on_function_instance(self, *, func: griffe.Function, **kwargs: Any) -> None:
-        """Write out the private aliases in the types of arguments."""
+        """Write out the private aliases in the types of arguments and of the result."""
         for parameter in func.parameters:
             parameter.annotation = _without_aliases(parameter.annotation, func.module)
+        func.returns = _without_aliases(func.returns, func.module)
+
+    def on_attribute_instance(self, *, attr: griffe.Attribute, **kwargs: Any) -> None:
+        """Write out the private aliases in the type of an attribute or a property."""
+        attr.annotation = _without_aliases(attr.annotation, attr.module)
 
     def on_class_members(self, *, cls: griffe.Class, **kwargs: Any) -> None:
         """Give a class of attrs the arguments with which it is made."""
@@ -118,11 +123,20 @@ def _without_aliases(value: Any, module: griffe.Module) -> Any:
         alias = module.members.get(value.name)
         if not isinstance(alias, griffe.Attribute) or f"{module.path}.{value.name}" in import_paths():
             return value
-        is_alias = isinstance(alias.value, griffe.Expr) and not isinstance(alias.value, griffe.ExprCall)
-        return alias.value if is_alias else value  # a call makes a TypeVar
+        if isinstance(alias.value, griffe.ExprCall):
+            return _of_variable(alias.value, value)
+        return alias.value if isinstance(alias.value, griffe.Expr) else value
     if isinstance(value, griffe.Expr):
         for field in fields(value):
             part = getattr(value, field.name)
             if isinstance(part, griffe.Expr | list):
                 setattr(value, field.name, _without_aliases(part, module))
     return value
+
+
+def _of_variable(made: griffe.ExprCall, name: griffe.ExprName) -> str | griffe.Expr:
+    """Return the bound of a type variable, or else its name without the mark of a private one."""
+    bounds = [
+        each.value for each in made.arguments if isinstance(each, griffe.ExprKeyword) and each.name == "bound"
+    ]
+    return bounds[0] if bounds else name.name.lstrip("_")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from html import escape
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,7 +12,9 @@ from marketfetch.api.inputs import check_parts, pool_of
 from marketfetch.api.pipeline import NullSink
 from marketfetch.api.plugins import exchange_from
 from marketfetch.api.run_sync import run_sync
+from marketfetch.common.html import html_page, html_table
 from marketfetch.common.keywords import checks_keywords
+from marketfetch.common.text import pluralize
 from marketfetch.common.type_checks import is_text
 from marketfetch.engine.discovery import fetch_listing
 from marketfetch.engine.requester import RequestExecutor
@@ -104,10 +105,9 @@ class Instruments(tuple[Instrument, ...]):
 
     def _repr_html_(self) -> str:
         """Return the table for notebooks."""
-        head = "".join(f"<th>{name}</th>" for name in _HEAD)
-        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self.rows()[:_MAX_SHOWN])
-        body = "".join(f"<tr>{row}</tr>" for row in rows)
-        return f"<table><caption>{len(self):,} instruments</caption><tr>{head}</tr>{body}</table>"
+        first = f", of which these are the first {_MAX_SHOWN}" if len(self) > _MAX_SHOWN else ""
+        table = html_table(_HEAD, self.rows()[:_MAX_SHOWN])
+        return html_page(pluralize(len(self), "instrument") + first, table)
 
 
 def datasets(exchange: str | Exchange | type[Exchange]) -> list[str]:

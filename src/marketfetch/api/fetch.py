@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Literal, overload
 
+import anyio
 import attrs
 
 from marketfetch.api.inputs import pool_of, store_of
@@ -16,13 +17,17 @@ from marketfetch.api.pipeline import Pipeline
 from marketfetch.api.plugins import exchange_from
 from marketfetch.api.run_sync import run_sync
 from marketfetch.api.shortfalls import OnMissing, check_on_missing, tell_missing
-from marketfetch.api.store_calls import call_store, listeners_of_call
+from marketfetch.api.store_calls import call_store, listeners_of_call, with_listeners
 from marketfetch.api.table_keys import TableKeys, Tables
 from marketfetch.api.tables.table import Table
+from marketfetch.common.event_loop import repeating
 from marketfetch.common.keywords import checks_keywords
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange
-from marketfetch.listeners.progress import progress_here
+from marketfetch.following.following import Following
+from marketfetch.listeners.follow_status import FollowStatus
+from marketfetch.listeners.notebook import NotebookFollow
+from marketfetch.listeners.progress import follow_status_here, progress_here
 from marketfetch.plans import Plan
 from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink
 from marketfetch.redaction import Secret
@@ -299,10 +304,13 @@ def follow(  # noqa: PLR0913  # the one call for scripts: every part may be repl
     settings: Settings | None = None,
     listeners: Sequence[Listener] = (),
     board: Board | str | None = "auto",
+    progress: bool | None = None,
 ) -> tuple[SeriesHealth, ...]:
     """Fill a store from `start` on and keep it up to date until Ctrl-C; return the last health of the series.
 
-    The arguments are those of `fetch` and `Pipeline`; `Pipeline.follow` says what is stored when. Raises
+    The arguments are those of `fetch` and `Pipeline`; `Pipeline.follow` says what is stored when. A line with
+    the lag and the rows written is shown until then in a notebook and on a terminal; with `progress=True` a
+    script without a terminal writes lines to stderr, and with `progress=False` nothing is shown. Raises
     ConfigurationError for a wrong call, and RestrictedLocation if the exchange refuses this location.
 
     >>> follow("binance-usdm", "ohlcv", "BTCUSDT", to="memory:", start="2026-06-01", sources="archive")
@@ -310,6 +318,7 @@ def follow(  # noqa: PLR0913  # the one call for scripts: every part may be repl
     marketfetch.errors.ConfigurationError: sources: files come days late; to follow write sources='auto' or \
 'rest'
     """
+    status = follow_status_here(progress)
     query = Query(
         symbols=symbols,
         datasets=datasets,
@@ -325,7 +334,7 @@ def follow(  # noqa: PLR0913  # the one call for scripts: every part may be repl
         proxies=proxies,
         fetcher=fetcher,
         settings=settings,
-        listeners=listeners,
+        listeners=with_listeners(listeners, status),
         board=board,
     )
     last: tuple[SeriesHealth, ...] = ()
@@ -334,10 +343,20 @@ def follow(  # noqa: PLR0913  # the one call for scripts: every part may be repl
         nonlocal last
         async with pipeline.follow() as following:
             try:
-                await following.wait()
+                async with _shown(following, status):
+                    await following.wait()
             finally:
                 last = following.health()
 
-    with suppress(KeyboardInterrupt):
+    with status or nullcontext(), suppress(KeyboardInterrupt):
         run_sync(run)
     return last
+
+
+def _shown(
+    following: Following, status: FollowStatus | NotebookFollow | None
+) -> AbstractAsyncContextManager[None]:
+    """Show the health of a follow again and again until the block is left."""
+    if status is None:
+        return nullcontext()
+    return repeating(lambda: status.show(following.health()), status.period, anyio.sleep_forever)

@@ -16,7 +16,7 @@ from marketfetch.listeners.text import describe_event
 from marketfetch.ratelimit.backoff import retry_waits
 from marketfetch.values.settings import RetryPolicy
 
-__all__ = ["call_store", "listeners_of_call", "warn_of_wait"]
+__all__ = ["call_store", "listeners_of_call", "warn_of_wait", "with_listeners"]
 
 _T = TypeVar("_T")
 
@@ -45,11 +45,20 @@ def call_store(work: Callable[[], _T], retries: RetryPolicy) -> _T:
 
 
 def listeners_of_call(given: Sequence[Listener], display: Listener | None) -> Sequence[Listener]:
-    """Return the listeners of a call that blocks: the given ones, warnings of waits, and its progress.
+    """Return the listeners of a call that ends: the given ones, warnings of waits, and its progress.
 
     >>> listeners_of_call([print], None) == [print, warn_of_wait]
     True
     """
+    return with_listeners(given, warn_of_wait, display)
+
+
+def with_listeners(given: Sequence[Listener], *more: Listener | None) -> Sequence[Listener]:
+    """Return the given listeners, and those of `more` that are not None.
+
+    >>> with_listeners([print], None, repr) == [print, repr]
+    True
+    """
     if not isinstance(given, list | tuple):
         return given  # the run refuses it by name
-    return [*given, warn_of_wait, *([display] if display else [])]
+    return [*given, *(each for each in more if each is not None)]

@@ -7,13 +7,13 @@ from html import escape
 
 from marketfetch.redaction import printable
 
-__all__ = ["html_page", "html_table"]
+__all__ = ["html_list", "html_page", "html_table"]
 
 # The class is written twice to outweigh the rules of JupyterLab. Colours are inherited, and lines are
 # half-transparent, so that no theme of a notebook has to be known.
 _STYLE = (
     "<style>.marketfetch{overflow-x:auto;max-width:100%}"
-    "div.marketfetch p{margin:.4em 0}"
+    "div.marketfetch.marketfetch :is(p,ul){margin-top:.4em;margin-bottom:.4em}"
     "div.marketfetch.marketfetch table{border-collapse:collapse;color:inherit;background:none;"
     "margin:.4em 0;border:0;display:table;font-size:.9em}"
     "div.marketfetch.marketfetch :is(td,th){padding:.15em .6em;text-align:left;color:inherit;background:none;"
@@ -47,6 +47,16 @@ def html_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     if not body:
         return ""
     return f"<table>{f'<thead>{head}</thead>' if header else ''}<tbody>{body}</tbody></table>"
+
+
+def html_list(headline: str, items: Iterable[str]) -> str:
+    """Return a list of texts below a headline. They wrap, where a page is narrow; without items, empty text.
+
+    >>> html_list("Missing:", ["1 < 2"])
+    '<p>Missing:</p><ul><li>1 &lt; 2</li></ul>'
+    """
+    lines = "".join(f"<li>{_text(item)}</li>" for item in items)
+    return f"<p>{_text(headline)}</p><ul>{lines}</ul>" if lines else ""
 
 
 def _row(tag: str, cells: Sequence[str], numbers: Sequence[bool]) -> str:

@@ -1,8 +1,9 @@
-"""FollowStatus: a line that says how far a follow is: lag, newest row, errors."""
+"""How far a follow is, in a line: lag, newest row, errors. FollowStatus writes it to a stream."""
 
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -25,7 +26,7 @@ from marketfetch.redaction import printable, redact
 from marketfetch.reports import SeriesHealth
 from marketfetch.values.spans import format_utc
 
-__all__ = ["FollowStatus"]
+__all__ = ["FollowStatus", "error_lines", "status_line"]
 
 
 class FollowStatus(BackgroundListener[str]):
@@ -44,6 +45,8 @@ class FollowStatus(BackgroundListener[str]):
 
     def __init__(self, stream: TextIO, *, live: bool = False, json: bool = False) -> None:
         super().__init__(self._write)
+        self.period = 1.0 if live else 10.0
+        """Seconds from one status to the next: a line may be drawn again often, but those of a log stay."""
         self._stream = stream
         self._live = live
         self._json = json
@@ -72,14 +75,10 @@ class FollowStatus(BackgroundListener[str]):
         elif not self._live:
             self._queue.submit(f"{status['message']}\n")
         else:
-            errors: dict[str, list[str]] = {}
-            for line in health:
-                if line.last_error:
-                    errors.setdefault(line.last_error, []).append(str(line.series))
-            for error, names in errors.items():  # an outage is the error of all series
+            errors = error_lines(health)
+            for error, text in errors.items():
                 if error not in self._told:
-                    text = f"{join_limited(names, 1)}: {error}"
-                    self._queue.submit(f"{printable(redact(text))}\n")
+                    self._queue.submit(f"{text}\n")
             self._told = {*errors}
             self._queue.submit(_fitting(status, shutil.get_terminal_size().columns - 1))
 
@@ -96,6 +95,24 @@ class FollowStatus(BackgroundListener[str]):
         if self._live:
             self._queue.submit("")  # wipes the line
         super().__exit__(kind, error, trace)
+
+
+def error_lines(health: Sequence[SeriesHealth]) -> dict[str, str]:
+    """Return a line for each error, with the series that have it: an outage is the error of all series."""
+    names: dict[str, list[str]] = {}
+    for line in health:
+        if line.last_error:
+            names.setdefault(line.last_error, []).append(str(line.series))
+    return {error: printable(redact(f"{join_limited(found, 1)}: {error}")) for error, found in names.items()}
+
+
+def status_line(health: Sequence[SeriesHealth], rows: int) -> str:
+    """Return the status in one line, without the errors themselves.
+
+    >>> status_line([], 0)
+    'asking what there is, 0 rows written'
+    """
+    return _fitting(_summary(health, rows), sys.maxsize)
 
 
 def _fitting(status: Mapping[str, Any], columns: int) -> str:

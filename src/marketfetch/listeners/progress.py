@@ -28,13 +28,14 @@ from marketfetch.events import (
     WaitingForStore,
 )
 from marketfetch.listeners.background import BackgroundListener
-from marketfetch.listeners.notebook import NotebookProgress, in_notebook
+from marketfetch.listeners.follow_status import FollowStatus
+from marketfetch.listeners.notebook import NotebookFollow, NotebookProgress, in_notebook
 from marketfetch.listeners.run_numbers import Outage
-from marketfetch.listeners.terminals import can_be_redrawn
+from marketfetch.listeners.terminals import can_be_redrawn, takes_escapes
 from marketfetch.listeners.text import describe_event, format_counts
 from marketfetch.redaction import redact
 
-__all__ = ["PlainProgress", "Progress", "progress_here", "progress_to"]
+__all__ = ["PlainProgress", "Progress", "follow_status_here", "progress_here", "progress_to"]
 
 _KINDS = ("auto", "bar", "log", "json")
 
@@ -136,12 +137,34 @@ def progress_here(wanted: bool | None) -> Progress | None:  # noqa: FBT001  # th
     >>> progress_here(False) is None
     True
     """
-    if wanted is not None and not isinstance(wanted, bool):
-        raise ConfigurationError(f"progress: {redact(repr(wanted))} is neither True, False nor None")
-    if wanted is False:
+    if _silent(wanted):
         return None
     if in_notebook():
         return NotebookProgress()
     if wanted or (can_be_redrawn(sys.stderr) and find_spec("rich")):
         return progress_to(sys.stderr)
     return None
+
+
+def follow_status_here(wanted: bool | None) -> FollowStatus | NotebookFollow | None:  # noqa: FBT001  # as above
+    """Return the status of a follow for the place where the code runs; None for no status.
+
+    In a notebook it is a display of HTML, on a terminal a line that is drawn again. Elsewhere it is lines on
+    stderr if `wanted` is True, and nothing if it is None. Raises ConfigurationError for anything but True,
+    False and None.
+
+    >>> follow_status_here(False) is None
+    True
+    """
+    if _silent(wanted):
+        return None
+    if in_notebook():
+        return NotebookFollow()
+    live = takes_escapes(sys.stderr)
+    return FollowStatus(sys.stderr, live=live) if wanted or live else None
+
+
+def _silent(wanted: bool | None) -> bool:  # noqa: FBT001  # the argument of `fetch`
+    if wanted is not None and not isinstance(wanted, bool):
+        raise ConfigurationError(f"progress: {redact(repr(wanted))} is neither True, False nor None")
+    return wanted is False

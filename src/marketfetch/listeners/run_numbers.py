@@ -134,7 +134,7 @@ class RunNumbers:
             case RequestFailed():
                 self.failures = self.failures + Counter([event.cause])
             case SymbolUnknown() | SeriesRefused():
-                self.given_up = (*self.given_up, describe_event(event))
+                self.given_up = (*dict.fromkeys([*self.given_up, describe_event(event)]),)
             case _:
                 pass
 

@@ -7,10 +7,13 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from operator import attrgetter, lt
+from typing import SupportsIndex
 
 import attrs
 
 from marketfetch.common.text import text_in_ipython
+from marketfetch.errors import ConfigurationError
+from marketfetch.redaction import redact
 
 __all__ = ["DAY", "HOUR", "MAX_TIMESTAMP", "MINUTE", "SECOND", "Span", "SpanSet", "format_utc"]
 
@@ -41,6 +44,9 @@ def format_utc(ms: int) -> str:
 class Span:
     """A half-open stretch of time `[start, end)` in UTC milliseconds; never empty.
 
+    Raises ConfigurationError for a time that is no whole number, such as text, and ValueError for an end that
+    is not after the start.
+
     >>> Span(0, 60_000).length
     60000
     """
@@ -49,6 +55,9 @@ class Span:
     end: int
 
     def __attrs_post_init__(self) -> None:
+        if not type(self.start) is type(self.end) is int:  # quick: a run makes millions of spans
+            _check_whole("start", self.start)
+            _check_whole("end", self.end)
         if self.start >= self.end:
             raise ValueError(f"a span must end after it starts: [{self.start}, {self.end})")
 
@@ -69,6 +78,14 @@ class Span:
         return f"[{format_utc(self.start)}, {format_utc(self.end)})"
 
     _repr_pretty_ = text_in_ipython
+
+
+def _check_whole(argument: str, value: object) -> None:
+    if not isinstance(value, SupportsIndex):
+        raise ConfigurationError(
+            f"{argument}: {redact(repr(value))} is not a UTC time in whole milliseconds; "
+            "write round(1000 * datetime(2026, 6, 1, tzinfo=UTC).timestamp())"
+        )
 
 
 _START, _END = attrgetter("start"), attrgetter("end")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 
 from marketfetch.api.shortfalls import missing_summary
-from marketfetch.common.html import html_page, html_table
+from marketfetch.common.html import html_list, html_page, html_table
 from marketfetch.report_text import spans_text
 from marketfetch.reports import Report, SeriesReport
 from marketfetch.values.datasets import Column, Dataset
@@ -42,8 +41,7 @@ def table_html(title: str, dataset: Dataset, rows: Mapping[Series, Columns], rep
     more = f"<p>and {len(rows) - _SERIES:,} more series</p>" if len(rows) > _SERIES else ""
     # Below the table: in a column it would be cut off where the page is narrow.
     lacks = missing_summary(report, rows) if report.series or report.unknown else ()
-    told_below = "".join(f"<li>{escape(each)}</li>" for each in lacks)
-    return html_page(title, preview, series, more, f"<p>Not there:</p><ul>{told_below}</ul>" if lacks else "")
+    return html_page(title, preview, series, more, html_list("Not there:", lacks))
 
 
 def _preview(dataset: Dataset, rows: Mapping[Series, Columns]) -> Iterator[Sequence[str]]:

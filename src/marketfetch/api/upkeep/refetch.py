@@ -17,6 +17,7 @@ from marketfetch.api.run_sync import run_sync
 from marketfetch.api.store_calls import listeners_of_call
 from marketfetch.api.upkeep.jobs import JobOptions, StoreJobs
 from marketfetch.common.event_loop import asyncio_loop
+from marketfetch.common.html import html_table
 from marketfetch.common.keywords import checks_keywords
 from marketfetch.common.text import pluralize, text_in_ipython
 from marketfetch.errors import ConfigurationError
@@ -25,7 +26,7 @@ from marketfetch.planning.archive_periods import difference
 from marketfetch.planning.derivation import split_by_rows
 from marketfetch.protocols import Sink, Store, SupportsForget
 from marketfetch.redaction import Secret, printable, redact
-from marketfetch.report_text import spans_text
+from marketfetch.report_text import report_html, spans_text
 from marketfetch.reports import Report, spans_as_list
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
@@ -69,8 +70,9 @@ class SeriesChange:
         return ", ".join(counts)
 
     def __str__(self) -> str:
-        same = "too many rows to compare" if self.fields is None else "the same rows as before"
-        return printable(f"{self.series}  {spans_text(self.spans)}  {self.summary or same}")
+        return printable("  ".join(_cells(self)))
+
+    _repr_pretty_ = text_in_ipython
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry in plain types, times as ISO text, for JSON."""
@@ -81,6 +83,12 @@ class SeriesChange:
             "new_rows": self.new_rows,
             "removed_rows": self.removed_rows,
         }
+
+
+def _cells(change: SeriesChange) -> tuple[str, str, str]:
+    """Return the series, the spans and what has changed, in words."""
+    same = "too many rows to compare" if change.fields is None else "the same rows as before"
+    return str(change.series), spans_text(change.spans), change.summary or same
 
 
 @attrs.frozen
@@ -101,6 +109,10 @@ class Refetched:
         return "\n  ".join([str(self.report), *map(str, self.changes)])
 
     _repr_pretty_ = text_in_ipython
+
+    def _repr_html_(self) -> str:
+        changes = html_table(("series", "fetched again (UTC)", "changed"), map(_cells, self.changes))
+        return report_html(self.report, changes)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report in plain types, as `--json` prints it, with the `changes`."""
