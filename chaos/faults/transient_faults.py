@@ -36,9 +36,8 @@ def _one_waits(database: Database) -> Iterator[psycopg.Connection]:
     The lock blocks readers too: a batch that is written a second time only reads the ledger.
     """
     with psycopg.connect(database.owner) as other:
-        other.execute(
-            "SET deadlock_timeout = '1h'"
-        )  # the server then aborts the writer, not this transaction
+        # The server then aborts the writer, not this transaction, which has the settings of the writer, too.
+        other.execute("SET deadlock_timeout = '1h'; SET lock_timeout = 0; SET statement_timeout = 0")
         other.execute("LOCK TABLE marketfetch.coverage IN ACCESS EXCLUSIVE MODE")
         await_that(lambda: database.execute(_WAITING), "no writer waits")
         yield other

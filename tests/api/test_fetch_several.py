@@ -194,6 +194,14 @@ class TestProgress:
         with pytest.raises(ConfigurationError, match="listeners: "):
             call(store, base_url=given["base_url"], listeners=print)
 
+    @pytest.fixture
+    def interruptible(self) -> Iterator[None]:
+        """Ctrl-C raises KeyboardInterrupt; a background job of a shell would ignore it."""
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, before)
+
+    @pytest.mark.usefixtures("interruptible")
     def test_a_follow_shows_its_status_until_it_is_interrupted(
         self, notebook: Display, given: dict[str, Any]
     ) -> None:
