@@ -194,8 +194,9 @@ class BatchWritten(RunEvent):
 class Heartbeat(RunEvent):
     """The progress of the run, every few seconds and at once when a longer wait begins or ends.
 
-    `rows_planned` are the missing rows of all rounds, without `rows_crossed`: the open times in long
-    stretches without a row, each of which was decided in a few requests.
+    `rows_planned` are the missing rows of all rounds, and those of each composite from the moment when it is
+    computed, without `rows_crossed`: the open times in long stretches without a row, each of which was
+    decided in a few requests.
 
     `waiting` is what requests wait for, such as "waiting 21 s for the weight limit of binance-usdm (2,388 of
     2,388 used)"; it is empty while requests are served. `seconds_left` is how long the rest takes where the

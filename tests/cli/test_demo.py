@@ -57,3 +57,9 @@ def test_demonstration_tells_what_it_does_and_succeeds(marketfetch: Command, tmp
     said = marketfetch("demo", "--keep", path)
     assert (said.returncode, said.stdout) == (2, "")
     assert said.stderr == f"marketfetch: --keep: {path} exists already; name a new file\n"
+
+
+def test_demonstration_of_a_day_does_not_count_files_that_it_does_not_need(marketfetch: Command) -> None:
+    said = marketfetch("demo", "--days", "1")
+    assert said.returncode == 0, said.stderr
+    assert not re.search(r"\b0 (rows came|monthly files)|\b0\.0 minutes", " ".join(said.stdout.split()))

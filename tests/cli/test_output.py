@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import re
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
+from time import sleep
 
 import pytest
 
 from marketfetch.cli.documents import Document, TextTable, to_text
+from marketfetch.cli.logged_warnings import printing_warnings
 from marketfetch.cli.main import main
 from marketfetch.cli.output import print_document
 from marketfetch.errors import ConfigurationError
@@ -27,6 +31,38 @@ TABLE = TextTable("Held", ("exchange", "where (UTC)", "rows "), ROWS)
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+def warn(message: str) -> None:
+    logging.getLogger("marketfetch").warning(message)
+
+
+def test_a_warning_of_the_log_is_printed_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with printing_warnings(Namespace()):
+        logging.getLogger("marketfetch").info("nobody needs this")
+        warn("budgets are those of this process alone")
+        printed = ""
+        while not printed:  # on a thread
+            printed = capsys.readouterr().err
+        assert printed == "marketfetch: budgets are those of this process alone\n"
+    warn("not a warning of the command")
+    assert capsys.readouterr().err == ""
+
+
+def test_on_a_terminal_a_warning_is_printed_after_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    with printing_warnings(Namespace(verbose=False)):
+        warn("one of http://user:secret@10.0.0.1:3128")
+        sleep(0.05)
+        assert terminal.getvalue() == ""
+    assert terminal.getvalue() == "marketfetch: one of http://***@10.0.0.1:3128\n"
+
+
+def test_with_verbose_a_warning_is_left_to_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    with printing_warnings(Namespace(verbose=True)):
+        warn("the log has it")
+    assert capsys.readouterr().err == ""
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import duckdb
@@ -14,7 +16,8 @@ from marketfetch.adapter import AdapterError, Exchange
 from marketfetch.api.maintenance import forget
 from marketfetch.engine.composites import CompositeOhlcv
 from marketfetch.errors import ConfigurationError
-from marketfetch.protocols import Store
+from marketfetch.events import Heartbeat
+from marketfetch.protocols import Store, Writer
 from marketfetch.sinks import DuckDBSink, TableMapping, sink_from
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
@@ -22,6 +25,7 @@ from marketfetch.values.coverage import Coverage
 from marketfetch.values.instruments import Composite
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
+from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.worlds import HOUR, World, run, span_of
 
@@ -73,6 +77,28 @@ def test_the_same_members_in_another_order_are_the_same_composite(world: World) 
     again = run(world.pipeline(store, **query(*reversed(MEMBERS), end="2026-06-03")))
     assert again.complete
     assert again.sources["derived"].rows == 24
+
+
+class SlowMemory(MemorySink):
+    """Writes a composite so slowly that several heartbeats come meanwhile."""
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        with super().writer() as write:
+
+            def write_slowly(batch: Batch) -> None:
+                write(batch)
+                sleep(0.1 if batch.series == MT else 0)
+
+            yield write_slowly
+
+
+def test_progress_counts_the_rows_of_composites(world: World) -> None:
+    slow = World(world.exchange, settings=Settings(heartbeat=0.02, batch_rows=4))
+    assert run(slow.pipeline(SlowMemory(), **query("BTCUSDT", "ETHUSDT"))).complete
+    beats = [(beat.rows_written, beat.rows_planned) for beat in slow.heard(Heartbeat)]
+    assert (64, 72) in beats
+    assert all(written <= planned for written, planned in beats)
 
 
 def test_members_that_have_no_row_in_common_with_it_prove_nothing(world: World) -> None:

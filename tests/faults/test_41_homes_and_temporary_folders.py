@@ -94,7 +94,7 @@ def test_every_command_that_can_work_does(place: Place, exchange: SimulatedExcha
     for store in ("sqlite:market.sqlite", "duckdb:market.duckdb", "parquet:market"):
         job = [*day, "--base-url", exchange.base_url, "--to", store]
         for name, words in {
-            "fill": ["backfill", "--verbose", *job],  # first: what the log says of the board is said once
+            "fill": ["backfill", *job],  # first: what is said of the board is said once
             "plan": ["plan", *job],
             "see": ["coverage", "--to", store],
             "verify": ["verify", "--to", store],
@@ -106,5 +106,8 @@ def test_every_command_that_can_work_does(place: Place, exchange: SimulatedExcha
     for command, (_, told, _) in said.items():
         assert command[:4] != "fill" or "Complete: 1,440 rows" in told
         assert command[:3] != "see" or "BTCUSDT" in told
-    logs = "".join(errors for _, _, errors in said.values()).splitlines()
-    assert sum("budgets are those of this process alone: board: " in line for line in logs) == 1
+    lines = "".join(errors for _, _, errors in said.values()).splitlines()
+    told = [line for line in lines if "budgets are those" in line]
+    assert len(told) == 1
+    assert told[0].startswith("marketfetch: budgets are those of this process alone: board: ")
+    assert "--board file:FOLDER" in told[0]

@@ -21,7 +21,12 @@ def dispatch(argv: Sequence[str] | None, signals: SignalHandler) -> int:
     arguments = None
     try:
         arguments = parse(sys.argv[1:] if argv is None else argv, commands)
-        return commands[arguments.command].run(arguments, signals)
+        if "board" not in arguments:
+            return commands[arguments.command].run(arguments, signals)
+        from marketfetch.cli.logged_warnings import printing_warnings  # not for `--help`
+
+        with printing_warnings(arguments):
+            return commands[arguments.command].run(arguments, signals)
     except (StdoutClosed, BrokenPipeError) as error:
         if isinstance(error, StdoutClosed) and str(error):
             print_error(str(error))

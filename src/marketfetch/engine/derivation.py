@@ -98,6 +98,7 @@ class Derivation:
         computed = stored[series].covered - outdated(stored[series], known)
         found[state] = stored[series]
         missing = (state.wanted & known.covered) - computed
+        state.rows_to_compute += series.interval.count_rows(missing - known.empty)
         for step in split_by_rows(series.interval, missing, self.batch_rows):
             hull = Span(step.spans[0].start, step.spans[-1].end)
             columns = self._combined(source, hull).within(step)

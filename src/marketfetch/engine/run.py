@@ -395,6 +395,6 @@ class Run:
         if not isinstance(pool, SupportsBudgets) or capacity.egresses > _FORESEEN:
             return beat
         done = TaskEstimate(beat.rows_fetched, self._state.spent)
-        rest, now = beat.rows_planned - beat.rows_fetched, self._server_clock.local()
+        rest, now = self._state.rows_planned - beat.rows_fetched, self._server_clock.local()
         left = estimate_rest(done, rest, lambda each: pool.budgets(each, host), capacity, now)
         return attrs.evolve(beat, seconds_left=left)

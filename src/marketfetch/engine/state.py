@@ -50,6 +50,8 @@ class SeriesState:
     """Whether unusable moments of the store are fetched again, and reported missing if still unusable."""
     wanted: SpanSet = attrs.field(factory=SpanSet)
     rows: int = 0
+    rows_to_compute: int = attrs.field(default=0, init=False)
+    """Rows of a derived series that the run has set out to compute."""
     rejected: Counter[str] = attrs.field(factory=Counter)
     given_up: dict[Reason, RunningUnion[SpanSet]] = attrs.field(factory=dict)
     """Moments that are not fetched any more in this run, or in this round of a follow, by reason."""
@@ -253,6 +255,7 @@ class RunState:
     retries: Counter[str] = attrs.field(factory=Counter)
     rows_by_egress: Counter[str] = attrs.field(factory=Counter)
     rows_planned: int = 0
+    """Missing rows of all rounds; those of derived series are in `SeriesState.rows_to_compute`."""
     files: int = 0
     """Files of an archive that were read."""
     files_unverified: int = 0
@@ -314,7 +317,7 @@ class RunState:
             elapsed=elapsed,
             rows_fetched=self.rows_fetched,
             rows_written=self.rows_written,
-            rows_planned=self.rows_planned,
+            rows_planned=self.rows_planned + sum(state.rows_to_compute for state in self.series.values()),
             rows_crossed=self.rows_crossed,
             requests=self.requests,
             egresses=self.egresses(pool.statistics()),

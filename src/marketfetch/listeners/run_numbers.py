@@ -95,10 +95,7 @@ class RunNumbers:
 
     @property
     def done(self) -> int:
-        """Rows written, at most those planned.
-
-        It may be more: composites are not in the plan, and the plan of events is an estimate.
-        """
+        """Rows written, at most those planned: the plan of events is an estimate."""
         return min(self.written, self.planned)
 
     def time_left(self, elapsed: float) -> str:

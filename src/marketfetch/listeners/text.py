@@ -132,7 +132,7 @@ def _notice(
 def _heartbeat(beat: Heartbeat) -> str:
     progress = "asking what there is"
     if beat.rows_planned:
-        # It may be above 100 %: the plan of events is an estimate, and composites are not in the plan.
+        # It may be above 100 %: the plan of events is an estimate.
         share = min(1.0, beat.rows_written / beat.rows_planned)
         progress = (
             f"{beat.rows_written:,} of {pluralize(beat.rows_planned, 'row')} written ({share:.0%}),"

@@ -86,7 +86,10 @@ class FileBoard:
         if not issubclass(FileLock, UnixFileLock | WindowsFileLock):  # others may outlive their process
             raise SinkError("board: this Python has no file locks: write board=None, or another board")
         if not self.folder.is_absolute():
-            raise SinkError(f"board: this user has no home for {self.folder}; write board='file:FOLDER'")
+            raise SinkError(
+                f"board: this user has no home for {self.folder}; name a folder (board='file:FOLDER', "
+                "--board file:FOLDER)"
+            )
         file = self.folder / f"{machine_id()}-{sha256(name.encode()).hexdigest()[:16]}.json"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -115,7 +118,7 @@ class FileBoard:
             return SinkUnavailable(f"board: {self.folder}: {reason}; run again when the disk is back")
         return SinkError(
             f"board: {self.folder} cannot be used ({reason}); make it writable, or name another folder "
-            "(board='file:FOLDER')"
+            "(board='file:FOLDER', --board file:FOLDER)"
         )
 
     def _delete_unused(self) -> None:

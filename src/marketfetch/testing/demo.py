@@ -140,8 +140,9 @@ def _introduce(job: _Job, exchange: SimulatedExchange, archive: SimulatedArchive
     keys = [key for prefix in _FILES for key in archive.keys(prefix)]
     for key in keys:
         archive.read(key)
-    files = pluralize(sum(key.endswith(".zip") for key in keys), "monthly file")
-    _say(f"Its archive at {archive.base_url} has {files} of them, with checksums.")
+    count = sum(key.endswith(".zip") for key in keys)
+    files = f"{pluralize(count, 'monthly file')} of them, with checksums" if count else "no whole month yet"
+    _say(f"Its archive at {archive.base_url} has {files}.")
     _say(
         f"Wanted: 1m candles and premium index from {job.start} up to now, and MT, the mean of"
         f" {len(_MT.members)} symbols. Whole months are read from files, the rest comes from the API. To make"
@@ -155,11 +156,12 @@ def _tell(job: _Job, exchange: SimulatedExchange, proxies: Sequence[LocalProxy])
     print_document(report_page(first), sys.stdout)
     endpoint, several = job.exchange.endpoint("ohlcv"), 1 + len(proxies)
     alone, together = (_api_seconds(first.rows_written, endpoint, count) / 60 for count in (1, several))
-    _say(
-        f"{first.archive.rows:,} rows came from {pluralize(first.archive.files, 'file')}. For all rows"
-        f" the API alone needs at least {alone:.1f} minutes on one address, {together:.1f} on these {several}"
-        " (computed from the published limits: pages × weight ÷ budget)."
-    )
+    if first.archive.files:  # a few days are sooner had from the API
+        _say(
+            f"{first.archive.rows:,} rows came from {pluralize(first.archive.files, 'file')}. For all rows"
+            f" the API alone needs at least {alone:.1f} minutes on one address, {together:.1f} on these"
+            f" {several} (computed from the published limits: pages × weight ÷ budget)."
+        )
     refused = sum(count for status, count in exchange.record.statuses.items() if status in {418, 429})
     _say(
         f"The exchange counted, too: {pluralize(exchange.record.total, 'request')}, {refused} above a limit."
