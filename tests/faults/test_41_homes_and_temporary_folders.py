@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import attrs
 import pytest
@@ -70,15 +71,17 @@ class Place:
 
 
 @pytest.fixture(params=["no home", "read-only home", "no temporary folder"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    data, home = tmp_path / "data", tmp_path / "home"
-    data.mkdir()
-    data.chmod(0o777)
-    home.mkdir(mode=0o555)
-    yield Place(
-        data, None if request.param == "no home" else home, temporary=request.param != "no temporary folder"
-    )
-    home.chmod(0o755)
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    # Not in `tmp_path`, whose folders only root may enter: what DuckDB 1.5 asks there is denied to others.
+    with TemporaryDirectory(prefix="marketfetch-homes-") as folder:
+        data, home = Path(folder, "data"), Path(folder, "home")
+        Path(folder).chmod(0o755)
+        data.mkdir()
+        data.chmod(0o777)
+        home.mkdir(mode=0o555)
+        without_home = request.param == "no home"
+        yield Place(data, None if without_home else home, temporary=request.param != "no temporary folder")
+        home.chmod(0o755)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +110,7 @@ def test_every_command_that_can_work_does(place: Place, exchange: SimulatedExcha
         assert command[:4] != "fill" or "Complete: 1,440 rows" in told
         assert command[:3] != "see" or "BTCUSDT" in told
     lines = "".join(errors for _, _, errors in said.values()).splitlines()
-    told = [line for line in lines if "budgets are those" in line]
-    assert len(told) == 1
-    assert told[0].startswith("marketfetch: budgets are those of this process alone: board: ")
-    assert "--board file:FOLDER" in told[0]
+    of_board = [line for line in lines if "budgets are those" in line]
+    assert len(of_board) == 1
+    assert of_board[0].startswith("marketfetch: budgets are those of this process alone: board: ")
+    assert "--board file:FOLDER" in of_board[0]
