@@ -71,12 +71,10 @@ def _signals(effort: Effort, kind: str, server: postgres.Server | None) -> Trial
             # The first attempt uses an empty store: its writes must wait for the lock.
             moment = store_hangs if number == first else moments[number % len(moments)]
             with trial.attempt(f"{kind}, {moment.__name__}, number {number}, seed {effort.seed}"):
-                code = bed.attempt(moment)
-                for _ in range(4 if number == first else 0):
-                    if code:
-                        break
-                    bed.url = ""  # the run has ended before the lock was held; a new store has work left
-                    code = bed.attempt(moment)
+                code, tries = bed.attempt(moment), 1
+                while number == first and not code and tries < 5:
+                    bed.url = ""  # the run had ended before the lock was held; a new store has work left
+                    code, tries = bed.attempt(moment), tries + 1
                 assert code or number > first, "the lock blocked nothing"
         with trial.attempt(f"{kind}, the run after all of them, seed {effort.seed}"):
             bed.complete()

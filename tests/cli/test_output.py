@@ -10,13 +10,14 @@ from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from time import sleep
+from typing import Any
 
 import pytest
 
 from marketfetch.cli.documents import Document, TextTable, to_text
-from marketfetch.cli.logged_warnings import printing_warnings
 from marketfetch.cli.main import main
 from marketfetch.cli.output import print_document
+from marketfetch.cli.reported_run import printing_warnings
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import Heartbeat, RequestFailed, RoundStarted
 from marketfetch.listeners.progress import progress_to
@@ -37,22 +38,40 @@ def warn(message: str) -> None:
     logging.getLogger("marketfetch").warning(message)
 
 
-def test_a_warning_of_the_log_is_printed_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    with printing_warnings(Namespace()):
+@pytest.mark.parametrize(
+    ("stream", "words"),
+    [
+        (io.StringIO(), {"command": "backfill"}),
+        (Terminal(), {"command": "follow"}),
+        (Terminal(), {"command": "backfill", "quiet": True}),
+        (Terminal(), {"command": "backfill", "progress": "json"}),
+    ],
+)
+def test_a_warning_of_the_log_is_printed_at_once(
+    monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, words: dict[str, Any]
+) -> None:
+    monkeypatch.setattr("sys.stderr", stream)
+    with printing_warnings(Namespace(**words)):
         logging.getLogger("marketfetch").info("nobody needs this")
         warn("budgets are those of this process alone")
-        printed = ""
-        while not printed:  # on a thread
-            printed = capsys.readouterr().err
-        assert printed == "marketfetch: budgets are those of this process alone\n"
+        while not stream.getvalue().endswith("\n"):  # it is printed on a thread
+            sleep(0.001)
+        assert stream.getvalue() == "marketfetch: budgets are those of this process alone\n"
     warn("not a warning of the command")
-    assert capsys.readouterr().err == ""
+    assert len(stream.getvalue().splitlines()) == 1
+
+
+def test_a_message_that_does_not_fit_its_arguments_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("marketfetch")
+    with printing_warnings(Namespace(command="backfill")):
+        logger.handlers[-1].handle(logger.makeRecord("", logging.WARNING, "", 0, "%d things", ("x",), None))
+    assert "--- Logging error ---" in capsys.readouterr().err
 
 
 def test_on_a_terminal_a_warning_is_printed_after_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
-    with printing_warnings(Namespace(verbose=False)):
+    with printing_warnings(Namespace(command="backfill", verbose=False)):
         warn("one of http://user:secret@10.0.0.1:3128")
         sleep(0.05)
         assert terminal.getvalue() == ""

@@ -7,6 +7,7 @@ from typing import cast
 
 import anyio
 import attrs
+import pytest
 from anyio.lowlevel import checkpoint
 
 from marketfetch.engine.pages.gap_turns import GapTurns
@@ -66,8 +67,9 @@ async def settled() -> None:
         await checkpoint()
 
 
-async def test_pages_of_a_gap_go_one_at_a_time_until_one_has_a_row() -> None:
-    """An empty page may be unable to cross the gap: the page before it is still in flight."""
+@pytest.mark.parametrize("last_is_empty", [True, False])
+async def test_three_pages_of_a_gap_go_one_at_a_time_at_most(*, last_is_empty: bool) -> None:
+    """The page before the gap comes first. Of the others one may cross the gap, or have a row."""
     pages = Pages()
     task = FetchTask(candles(), SpanSet.of(GAP), TimeWindowPaginator(), 100)
     await pages.turns.look(task, GAP.end)
@@ -84,7 +86,20 @@ async def test_pages_of_a_gap_go_one_at_a_time_until_one_has_a_row() -> None:
         assert pages.in_flight == [1]
         await pages.answer(1, empty=True)
         assert pages.in_flight == [2]
-        await pages.answer(2, empty=False)
+        await pages.answer(2, empty=last_is_empty)
         assert pages.in_flight == [3, 4, 5]
         for number in (3, 4, 5):
+            await pages.answer(number, empty=False)
+
+
+async def test_a_page_with_a_row_lets_all_others_go() -> None:
+    pages = Pages()
+    await pages.turns.look(FetchTask(candles(), SpanSet.of(GAP), TimeWindowPaginator(), 100), GAP.end)
+    async with anyio.create_task_group() as group:
+        for number in range(PAGES):
+            group.start_soon(pages.request, number)
+        await settled()
+        await pages.answer(0, empty=False)
+        assert pages.in_flight == [1, 2, 3, 4, 5]
+        for number in range(1, PAGES):
             await pages.answer(number, empty=False)

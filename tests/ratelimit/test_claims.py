@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketfetch.errors import ConfigurationError
-from marketfetch.ratelimit.claim_notes import Note
+from marketfetch.ratelimit.claim_notes import LeftNote, Note
 from marketfetch.ratelimit.claims import Reply, Wish, turn
 
 TERM, PERIOD = 6.0, 15.0
@@ -318,8 +318,14 @@ def test_a_note_ends_with_the_minute_in_which_the_exchange_counts() -> None:
     board.take(leaving)
     later = attrs.evolve(board, now=board.now + 2)
     assert _take(later, "two").notes["a"] == Note(((2.5, 20),), expires=7.0)
-    board.now += 9
-    assert "a" not in _take(board, "two").notes
+
+
+def test_two_notes_end_with_the_later_one_and_do_not_if_one_does_not_say() -> None:
+    early, late = (LeftNote("one", ((1.0, 5),), expires=end) for end in (10.0, 20.0))
+    assert early.united(late).expires == late.united(early).expires == 20.0
+    assert early.united(LeftNote("two", ((1.0, 5),))).expires is None
+    assert early.united(LeftNote("two", vanished=2.0)).expires == 10.0
+    assert early.moved(-3.0).expires == 7.0
 
 
 def test_a_newer_format_is_refused() -> None:

@@ -214,6 +214,24 @@ def test_a_rough_forecast_waits_for_what_is_spent_and_for_pauses() -> None:
     assert roughly(budgets, job.load, job.start) == pytest.approx(100 + job.load.seconds)
 
 
+@pytest.mark.parametrize("egresses", [3, 10])
+@pytest.mark.parametrize("pause", [3_600_000, 86_400_000])
+def test_a_rough_forecast_does_not_wait_for_an_egress_that_rests_for_long(egresses: int, pause: int) -> None:
+    job = Job(limit(1000, 60_000, "clock", header=True), [1] * (3_000 * egresses), egresses=egresses)
+    rested = job.budgets()
+    rested[0].block_until(job.start + pause)
+    others = attrs.evolve(job, egresses=egresses - 1).budgets()
+    expected = roughly(others, job.load, job.start)
+    assert roughly(rested, job.load, job.start) == pytest.approx(expected, abs=60)
+
+
+@pytest.mark.parametrize("requests", [300, 600, 1_200])
+def test_a_rough_forecast_knows_the_limit_of_the_shorter_period(requests: int) -> None:
+    job = Job(LimitPool("calls", 600, 60_000, burst=Burst(10, 1000)), [1] * requests)
+    foreseen = forecast(job.budgets(), job.load, job.start)
+    assert roughly(job.budgets(), job.load, job.start) == pytest.approx(foreseen, rel=0.1)
+
+
 def test_a_rough_forecast_looks_at_no_request() -> None:
     """A run asks for it at every heartbeat, on its event loop."""
     job = Job(limit(2_400, 60_000, "clock", header=True), [2])

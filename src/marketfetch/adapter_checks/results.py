@@ -57,6 +57,11 @@ def _check_burst(place: str, cost: Cost) -> None:
         raise AdapterError(
             f"{place}: burst: its period is {burst.period} ms; write milliseconds, fewer than {pool.period}"
         )
+    if pool.window == "clock" and pool.period % burst.period:
+        raise AdapterError(
+            f"{place}: burst: its period is {burst.period} ms; write one that divides {pool.period}, so that "
+            "both windows of the clock end together"
+        )
     if not cost.weight <= burst.capacity < pool.capacity <= burst.capacity * pool.period // burst.period:
         raise AdapterError(
             f"{place}: burst: {burst.capacity} in {burst.period} ms and {pool.capacity} in {pool.period} ms; "

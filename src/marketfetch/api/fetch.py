@@ -308,8 +308,8 @@ def follow(  # noqa: PLR0913  # the one call for scripts: every part may be repl
 ) -> tuple[SeriesHealth, ...]:
     """Fill a store from `start` on and keep it up to date until Ctrl-C; return the last health of the series.
 
-    The arguments are those of `fetch` and `Pipeline`; `Pipeline.follow` says what is stored when. A line with
-    the lag and the rows written is shown until then in a notebook and on a terminal; with `progress=True` a
+    The arguments are those of `fetch` and `Pipeline`; `Pipeline.follow` says what is stored when. In a
+    notebook and on a terminal a line shows the lag and the rows written meanwhile; with `progress=True` a
     script without a terminal writes lines to stderr, and with `progress=False` nothing is shown. Raises
     ConfigurationError for a wrong call, and RestrictedLocation if the exchange refuses this location.
 

@@ -23,7 +23,7 @@ def dispatch(argv: Sequence[str] | None, signals: SignalHandler) -> int:
         arguments = parse(sys.argv[1:] if argv is None else argv, commands)
         if "board" not in arguments:
             return commands[arguments.command].run(arguments, signals)
-        from marketfetch.cli.logged_warnings import printing_warnings  # not for `--help`
+        from marketfetch.cli.reported_run import printing_warnings  # not for `--help`
 
         with printing_warnings(arguments):
             return commands[arguments.command].run(arguments, signals)

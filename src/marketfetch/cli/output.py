@@ -58,7 +58,7 @@ def write_stdout(json: bytes) -> None:
 
 def print_error(message: str) -> None:
     """Write an error message to standard error, in one line, without credentials or control characters."""
-    with suppress(OSError):  # standard error is closed; the exit code tells the rest
+    with suppress(OSError, ValueError):  # standard error is closed; the exit code tells the rest
         sys.stderr.write(f"marketfetch: {printable(redact(' '.join(message.split())))}\n")
         sys.stderr.flush()
 

@@ -1,11 +1,12 @@
-"""The run of a command that fetches: progress while it works, and its report at the end."""
+"""The run of a command that fetches: progress and warnings while it works, and its report at the end."""
 
 from __future__ import annotations
 
+import logging
 import sys
 from argparse import Namespace
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 from marketfetch.cli.documents import Document
@@ -15,10 +16,11 @@ from marketfetch.cli.runner import Job, RunResult, run_with_signals
 from marketfetch.cli.signals import SignalHandler
 from marketfetch.common.event_loop import run
 from marketfetch.common.local_resources import naming_exhaustion
+from marketfetch.listeners.background import BackgroundQueue
 from marketfetch.listeners.progress import Progress
 from marketfetch.reports import Report
 
-__all__ = ["run_and_report"]
+__all__ = ["printing_warnings", "run_and_report"]
 
 _Shown = Callable[[Report], tuple[object, Document]]
 
@@ -62,3 +64,46 @@ def _print_report(arguments: Namespace, shown: _Shown, result: RunResult) -> int
         if result.message:
             print_error(result.message)
     return 0 if complete else 1
+
+
+class _Printer(logging.Handler):
+    def __init__(self, queue: BackgroundQueue[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._queue = queue
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue the message of a record: the event loop must not wait for standard error."""
+        try:
+            self._queue.submit(record.getMessage())
+        except Exception:  # noqa: BLE001  # a message that does not fit its arguments, as in other handlers
+            self.handleError(record)
+
+
+@contextmanager
+def printing_warnings(arguments: Namespace) -> Iterator[None]:
+    """Print what is logged as a warning in the block, as errors are printed; with --verbose the log has it.
+
+    Example: rate limits are not shared with other processes, because the home cannot be written.
+
+    Where a bar is drawn, the warnings are printed after the block: a line amid the bar would be wiped with
+    it. A follow lasts for weeks, and its display is one line: there they are printed at once.
+    """
+    if getattr(arguments, "verbose", False):
+        yield
+        return
+    queue, has_bar = BackgroundQueue(print_error), sys.stderr.isatty() and _wants_bar(arguments)
+    logger, printer = logging.getLogger("marketfetch"), _Printer(queue)
+    logger.addHandler(printer)
+    try:
+        with nullcontext() if has_bar else queue:
+            yield
+    finally:
+        logger.removeHandler(printer)
+        if has_bar:
+            with queue:
+                pass  # entering starts to print, leaving waits until all is printed
+
+
+def _wants_bar(arguments: Namespace) -> bool:
+    wanted = getattr(arguments, "progress", None) in {None, "auto", "bar"}
+    return wanted and not getattr(arguments, "quiet", False) and arguments.command != "follow"

@@ -46,7 +46,7 @@ class FollowStatus(BackgroundListener[str]):
     def __init__(self, stream: TextIO, *, live: bool = False, json: bool = False) -> None:
         super().__init__(self._write)
         self.period = 1.0 if live else 10.0
-        """Seconds from one status to the next: a line may be drawn again often, but those of a log stay."""
+        """Seconds from one status to the next: a terminal has one line, a log keeps each of them."""
         self._stream = stream
         self._live = live
         self._json = json

@@ -131,7 +131,8 @@ class RunNumbers:
             case RequestFailed():
                 self.failures = self.failures + Counter([event.cause])
             case SymbolUnknown() | SeriesRefused():
-                self.given_up = (*dict.fromkeys([*self.given_up, describe_event(event)]),)
+                if (text := describe_event(event)) not in self.given_up:
+                    self.given_up = (*self.given_up, text)
             case _:
                 pass
 

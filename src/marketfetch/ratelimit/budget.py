@@ -62,7 +62,7 @@ class RateBudget:
     _spent: deque[tuple[int, int, int]] = attrs.field(factory=deque, init=False)
     """The moment of each response, its weight and its `end`, while the exchange may still count it.
 
-    `end` is what another process has found out: the exchange surely does not count the weight after it.
+    `end` is what another process knows: from then on the exchange surely does not count the weight.
     """
     _spent_weight: int = attrs.field(default=0, init=False)
     """The sum of the weights in `_spent`."""
@@ -142,11 +142,12 @@ class RateBudget:
         """Count weight that was not spent through this object: the exchange counted it by `received`.
 
         `end` is when it surely no longer counts, if another process knows that from the exchange's clock.
+        It is not passed on to a burst limit, whose window may end later.
         """
         self._spent.append((received, weight, end))
         self._spent_weight += weight
         if self._burst is not None:
-            self._burst.charge(weight, received, end)
+            self._burst.charge(weight, received)
 
     def charge_all(self, spent: Collection[tuple[int, int, int]]) -> None:
         """Count what another object has counted: triples of `received`, a weight and `end`; see `charge`."""
@@ -230,15 +231,18 @@ class RateBudget:
         self._blocked_until = max(self._blocked_until, moment)
 
     def expires_at(self, received: int, end: int = UNKNOWN_UNTIL_RESPONSE) -> int:
-        """Return when a request answered at `received` surely no longer counts: `end` at the latest.
+        """Return when a request answered at `received` surely no longer counts.
 
         A window has ended one period after anything it counted, whatever the clocks show. A window that is
-        aligned to the server's clock ends at its boundary, if that clock is known.
+        aligned to the server's clock ends at its boundary, if that clock is known here; else at `end`, which
+        another process has computed with the clock that it knew.
         """
         period = self.pool.period
         received += 1  # the moment was cut to milliseconds: the exchange may have counted up to 1 ms later
-        moment = min(received + period, end)
-        if self.pool.window == "clock" and self.clock.known:
+        moment = received + period
+        if not self.clock.known:
+            return min(moment, end)
+        if self.pool.window == "clock":
             boundary = (self.clock.latest(received) // period + 1) * period
             moment = min(moment, self.clock.surely_at(boundary))
         return moment

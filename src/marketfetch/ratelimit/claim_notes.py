@@ -1,4 +1,7 @@
-"""Notes about addresses: how much of an address's budget its last holder has spent. Times are seconds."""
+"""Notes about addresses: how much of an address's budget its last holder has spent.
+
+Times in notes are seconds; those of budgets are UTC milliseconds.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ class Note:
     holder knows that from the exchange's clock; the next one may have sent no request yet. None: unknown.
 
     Example: `Note(spent=((12.0, 40),), expires=3.0)`: a weight of 40 was spent 12 seconds ago, and the
-    minute in which the exchange counts it ends in 3 seconds.
+    window in which the exchange counts it ends in 3 seconds.
     """
 
     spent: tuple[tuple[float, int], ...] = ()
@@ -115,8 +118,7 @@ class LeftNote:
 
     def over(self, now: float, period: float) -> bool:
         """Whether the exchange no longer counts anything of the note."""
-        if self.closed > now or (self.vanished is not None and self.vanished + period > now):
-            return False
-        if self.expires is not None and self.expires <= now:
-            return True
-        return all(moment + period <= now for moment, _ in self.spent)
+        moments = [moment for moment, _ in self.spent]
+        if self.vanished is not None:
+            moments.append(self.vanished)
+        return self.closed <= now and all(moment + period <= now for moment in moments)

@@ -78,12 +78,21 @@ def roughly(budgets: Sequence[RateBudget], load: Load, now: int) -> float:
     each = max(one, usable(pool) // one * one)
     ready = [budget for budget in budgets if budget.blocked_until(now) <= now]
     rest = load.weight - sum(max(0, usable(pool) - budget.used(now)) // one * one for budget in ready)
+    seconds = load.seconds
+    if pool.burst is not None:
+        most = pool.burst.capacity * len(budgets)
+        seconds = max(seconds, load.weight * pool.burst.period / most / 1000)
     if rest <= 0:
-        return load.seconds
-    ends = [max(budget.spent_until(now), budget.blocked_until(now)) for budget in budgets]
-    periods, last = divmod(rest - 1, each * len(budgets))
-    waited = sum(ends) / len(ends) - now + periods * pool.period
-    return max(load.seconds, waited / 1000 + load.seconds * (last + 1) / load.weight)
+        return seconds
+    ends = sorted(max(budget.spent_until(now), budget.blocked_until(now)) for budget in budgets)
+
+    def waiting_for(count: int) -> float:
+        """Return when the last answer comes if those egresses serve the rest that have room first."""
+        periods, last = divmod(rest - 1, each * count)
+        waited = sum(ends[:count]) / count - now + periods * pool.period
+        return waited / 1000 + load.seconds * (last + 1) / load.weight
+
+    return max(seconds, min(map(waiting_for, range(1, len(ends) + 1))))
 
 
 def forecast(budgets: Sequence[RateBudget], load: Load, now: int) -> float:

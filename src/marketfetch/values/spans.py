@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from operator import attrgetter, lt
-from typing import SupportsIndex
 
 import attrs
 
 from marketfetch.common.text import text_in_ipython
+from marketfetch.common.type_checks import is_whole
 from marketfetch.errors import ConfigurationError
 from marketfetch.redaction import redact
 
@@ -81,7 +81,7 @@ class Span:
 
 
 def _check_whole(argument: str, value: object) -> None:
-    if not isinstance(value, SupportsIndex):
+    if not is_whole(value):
         raise ConfigurationError(
             f"{argument}: {redact(repr(value))} is not a UTC time in whole milliseconds; "
             "write round(1000 * datetime(2026, 6, 1, tzinfo=UTC).timestamp())"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -21,6 +21,8 @@ __all__ = ["GapTurns", "is_worth_looking"]
 
 _MANY_PAGES = 25
 """Of a series with more pages, longer candles are asked where it has gaps: that costs a twenty-fifth."""
+_MOST_TURNS = 3
+"""After so many pages that do not cross a gap, the others wait no more."""
 
 
 def is_worth_looking(task: FetchTask, concurrency: int) -> bool:
@@ -40,6 +42,8 @@ class GapTurns:
         factory=lambda: defaultdict(dict), init=False
     )
     """For each gap a lock, which the page whose turn it is holds."""
+    _turns: Counter[ProbableGap] = attrs.field(factory=Counter, init=False)
+    """How many pages that begin in a gap have had their turn."""
 
     async def look(self, task: FetchTask, published: int) -> None:
         """Ask longer candles where a series has gaps before the last published row. Raises Undecided."""
@@ -55,16 +59,21 @@ class GapTurns:
         1. The page in which the gap begins comes first. A page cannot cross the gap while nothing is known
            of the moment before it.
         2. The next page is empty and has the gap crossed: the others then need no request.
-        3. It is empty and could not cross the gap: the page after it has the turn.
+        3. It is empty and could not cross the gap: the page after it has the turn, but not for long. Workers
+           that wait for a turn do not fetch other series meanwhile.
         4. It has a row, or it failed: there may be no gap, and the others wait no more.
         """
         gaps, page = self._gaps[part.series], part.span
-        gap = next((gap for gap in gaps if page.start < gap.empty.end and page.end >= gap.empty.start), None)
-        if gap is not None:
+        fitting = (
+            gap for gap in reversed(gaps) if page.start < gap.empty.end and page.end >= gap.empty.start
+        )
+        if (gap := next(fitting, None)) is not None:
             async with gaps[gap]:
                 if gap in gaps:
                     yield
-                    if page.start in gap.empty and not state.is_empty_at(page.start):
+                    self._turns[gap] += page.start in gap.empty
+                    had_row = page.start in gap.empty and not state.is_empty_at(page.start)
+                    if had_row or self._turns[gap] == _MOST_TURNS:
                         del gaps[gap]
                     return
         yield
