@@ -261,7 +261,7 @@ class Report:
 
     @classmethod
     def merged(cls, reports: Sequence[Report]) -> Report:
-        """Return one report of several runs that used one pool, one after the other.
+        """Return one report of several runs. The runs used the same pool, one run after the other.
 
         >>> late = attrs.evolve(Report.empty(), requests=3, duration=2.0, error="stopped")
         >>> both = Report.merged([late, late])

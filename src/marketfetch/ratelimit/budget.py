@@ -97,7 +97,7 @@ class RateBudget:
         """Return the earliest moment at which a request of this weight may be sent.
 
         1. The weight is above the capacity: it never fits. Raises ConfigurationError.
-        2. A first request is in flight whose response will tell what others have spent: unknown until then.
+        2. The first request is in flight, and its response tells what others have spent: unknown before.
         3. The exchange asked for a pause: no moment before its end.
         4. The weight fits beside what is in flight and spent: now, or the end of the pause.
         5. It fits once enough of what is spent has expired: the moment of that, oldest request first.
@@ -233,9 +233,10 @@ class RateBudget:
     def expires_at(self, received: int, end: int = UNKNOWN_UNTIL_RESPONSE) -> int:
         """Return when a request answered at `received` surely no longer counts.
 
-        A window has ended one period after anything it counted, whatever the clocks show. A window that is
-        aligned to the server's clock ends at its boundary, if that clock is known here; else at `end`, which
-        another process has computed with the clock that it knew.
+        A window lasts one period. One period after the answer the request is in no window any more, whatever
+        the clocks show. If the window follows the server's clock, and that clock is known here, the window
+        ends at the next full period of it. If the clock is not known here, the window ends at `end`, which
+        another process has computed from the clock.
         """
         period = self.pool.period
         received += 1  # the moment was cut to milliseconds: the exchange may have counted up to 1 ms later

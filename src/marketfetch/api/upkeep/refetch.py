@@ -1,4 +1,4 @@
-"""`refetch`: forget what a store covers of some series, fetch it again, and say what has changed."""
+"""`refetch` fetches rows again that a store has, and says which rows have changed."""
 
 from __future__ import annotations
 

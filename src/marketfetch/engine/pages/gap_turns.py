@@ -1,4 +1,4 @@
-"""Turns in probable gaps: one page goes ahead, and those after it wait until a page has crossed the gap."""
+"""Turns in probable gaps: one page is requested, and the other pages wait until it has crossed the gap."""
 
 from __future__ import annotations
 
