@@ -44,9 +44,9 @@ class Pages:
     def is_empty_at(self, moment: int) -> bool:
         return moment in self.empty
 
-    async def request(self, number: int) -> None:
+    async def request(self, number: int, series: Series | None = None) -> None:
         span = Span(number * 100 * MINUTE, (number + 1) * 100 * MINUTE)
-        part = Slice(candles(), span, 100)
+        part = Slice(series or candles(), span, 100)
         self.answers[span.start] = anyio.Event()
         async with self.turns.turn(cast("SeriesState", self), part):
             self.in_flight.append(number)
@@ -103,3 +103,21 @@ async def test_a_page_with_a_row_lets_all_others_go() -> None:
         assert pages.in_flight == [1, 2, 3, 4, 5]
         for number in range(1, PAGES):
             await pages.answer(number, empty=False)
+
+
+async def test_series_with_the_same_gap_do_not_share_turns() -> None:
+    """An exchange was down: each of its symbols lacks the same minutes."""
+    turns = GapTurns(cast("RowFinder", FoundGap()))
+    for symbol in ("AUSDT", "BUSDT"):
+        series, pages = candles(symbol), Pages(turns)
+        await turns.look(FetchTask(series, SpanSet.of(GAP), TimeWindowPaginator(), 100), GAP.end)
+        async with anyio.create_task_group() as group:
+            for number in range(PAGES):
+                group.start_soon(pages.request, number, series)
+            await settled()
+            for number in range(3):
+                assert pages.in_flight == [number]
+                await pages.answer(number, empty=True)
+            assert pages.in_flight == [3, 4, 5]
+            for number in (3, 4, 5):
+                await pages.answer(number, empty=True)

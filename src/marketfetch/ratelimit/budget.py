@@ -97,7 +97,7 @@ class RateBudget:
         """Return the earliest moment at which a request of this weight may be sent.
 
         1. The weight is above the capacity: it never fits. Raises ConfigurationError.
-        2. The first request is in flight, and its response tells what others have spent: unknown before.
+        2. Only the response to the first request tells what others have spent: unknown while it is in flight.
         3. The exchange asked for a pause: no moment before its end.
         4. The weight fits beside what is in flight and spent: now, or the end of the pause.
         5. It fits once enough of what is spent has expired: the moment of that, oldest request first.

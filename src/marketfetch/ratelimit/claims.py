@@ -89,7 +89,7 @@ def turn(
     marketfetch did not write, or that a newer version wrote.
 
     1. Time passes: claims of processes that have ended or did not renew them are freed, old notes dropped.
-    2. The process renews its claims, and gives back addresses that it does not need or that others need.
+    2. The claims of the process are renewed. Addresses that it does not need, or that others need, are freed.
     3. The process is granted free addresses, as many as its share allows.
     4. It is told which addresses to drain, because others have less than their share.
 
@@ -260,7 +260,7 @@ class _Board:
         self.holders.pop(wish.holder, None)
 
     def give_back(self, now: float, wish: Wish) -> set[str]:
-        """Give back what the process no longer wants, and as many of its offers as others need.
+        """Free the addresses that the process no longer wants, and as many of its offers as others need.
 
         1. An offer with nothing left to spend: given back while another process finds no free address, or
            while `to_drain` names an address.

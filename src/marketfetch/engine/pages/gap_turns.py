@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -30,6 +30,15 @@ def is_worth_looking(task: FetchTask, concurrency: int) -> bool:
     return concurrency > 1 and not task.paginator.sequential and task.rows > _MANY_PAGES * task.page_size
 
 
+@attrs.define(eq=False)
+class _Turns:
+    """The turns in a gap of one series: the page that holds the lock has its turn."""
+
+    lock: Lock = attrs.field(factory=Lock)
+    pages: int = 0
+    """How many pages that begin in the gap have had their turn."""
+
+
 @attrs.frozen(eq=False)
 class GapTurns:
     """The probable gaps of long series, and which pages in them have to wait.
@@ -38,19 +47,16 @@ class GapTurns:
     """
 
     finder: RowFinder
-    _gaps: defaultdict[Series, dict[ProbableGap, Lock]] = attrs.field(
+    _gaps: defaultdict[Series, dict[ProbableGap, _Turns]] = attrs.field(
         factory=lambda: defaultdict(dict), init=False
     )
-    """For each gap a lock, which the page whose turn it is holds."""
-    _turns: Counter[ProbableGap] = attrs.field(factory=Counter, init=False)
-    """How many pages that begin in a gap have had their turn."""
 
     async def look(self, task: FetchTask, published: int) -> None:
         """Ask longer candles where a series has gaps before the last published row. Raises Undecided."""
         missing = (task.missing & SpanSet.of(Span(0, published))).hull
         if missing is not None:
             gaps = await self.finder.gaps(task.series, missing, task.page_size)
-            self._gaps[task.series] |= {gap: Lock() for gap in gaps}
+            self._gaps[task.series] |= {gap: _Turns() for gap in gaps}
 
     @asynccontextmanager
     async def turn(self, state: SeriesState, part: Slice) -> AsyncIterator[None]:
@@ -68,12 +74,13 @@ class GapTurns:
             gap for gap in reversed(gaps) if page.start < gap.empty.end and page.end >= gap.empty.start
         )
         if (gap := next(fitting, None)) is not None:
-            async with gaps[gap]:
+            turns = gaps[gap]
+            async with turns.lock:
                 if gap in gaps:
                     yield
-                    self._turns[gap] += page.start in gap.empty
+                    turns.pages += page.start in gap.empty
                     had_row = page.start in gap.empty and not state.is_empty_at(page.start)
-                    if had_row or self._turns[gap] == _MOST_TURNS:
+                    if had_row or turns.pages == _MOST_TURNS:
                         del gaps[gap]
                     return
         yield

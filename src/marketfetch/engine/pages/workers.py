@@ -105,7 +105,7 @@ class FetchWorkers:
         return PageSizes(lambda: capacity().egresses, lambda: plan_tasks(states, exchange, capacity()), share)
 
     async def _work(self, queue: WorkQueue, builder: BatchBuilder) -> None:
-        """Take a slice, fetch it and all slices that its pages leave over, then take the next one."""
+        """Take one slice after another. Fetch each slice, and the slices that its pages leave over."""
         while (part := await queue.get()) is not None:
             pending, guard = [part], ProgressGuard()
             async with self.bounds.turns.turn(self.state.series[part.series], part):
