@@ -313,9 +313,10 @@ def test_a_row_of_each_of_many_series_takes_few_statements(tmp_path: Path, rows:
     store, opened = DuckDBSink(tmp_path / "market.duckdb"), list[_Counting]()
     series = [candles(f"S{number}USDT") for number in range(200)]
 
-    def counted(connection: duckdb.DuckDBPyConnection, batches: Sequence[Batch]) -> None:
+    def counted(connection: duckdb.DuckDBPyConnection, batches: Sequence[Batch], spare: int) -> None:
         opened.append(_Counting(connection))
-        write(store, opened[-1], batches)  # type: ignore[arg-type]  # it does what a connection does
+        counting: Any = opened[-1]  # it does what a connection does
+        write(store, counting, batches, spare)
 
     write = DuckDBSink._write
     store.prepare([OHLCV])

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.sinks.duckdb.statements import append, combine, combine_all, counted, exact, probe, probe_all
+from marketfetch.sinks.duckdb.statements import (
+    append,
+    combine,
+    combine_all,
+    counted,
+    exact,
+    probe_all,
+    probe_each,
+)
 from marketfetch.sinks.sql.file_tables import FileTable, LabelledRows
 
 if TYPE_CHECKING:
@@ -20,6 +28,9 @@ __all__ = ["merge_rows"]
 _SMALL = 100
 """Rows of a part that is looked up and merged together with others. A larger one has a statement of its own,
 with its labels and times as constants: DuckDB then skips the parts of the table that have other rows."""
+
+_TOGETHER = 20
+"""Large parts that one query looks up."""
 
 
 def merge_rows(
@@ -37,9 +48,7 @@ def merge_rows(
         small = [part for part in some if len(part.columns) <= _SMALL]
         large = [part for part in some if len(part.columns) > _SMALL]
         held_small = _held(connection, table, small) if small else []
-        held_large = [
-            part for part in large if connection.execute(probe(table), _place(table, part)).fetchall()
-        ]
+        held_large = [part for some in _chunks(large) for part in _held_large(connection, table, some)]
         held = {id(part) for part in (*held_small, *held_large)}
         if new := [part for part in some if id(part) not in held]:
             with _registered(connection, table, new):
@@ -74,6 +83,19 @@ def _held(
     firsts, lasts = ([*column] for column in zip(*ends, strict=True))
     parameters = [*_labels(parts), *_reach(table, parts), firsts, lasts]
     return [parts[number - 1] for (number,) in connection.execute(probe_all(table), parameters).fetchall()]
+
+
+def _held_large(
+    connection: duckdb.DuckDBPyConnection, table: FileTable, parts: Sequence[LabelledRows]
+) -> list[LabelledRows]:
+    """Return the same, for parts whose times are far from one another."""
+    parameters = [value for part in parts for value in _place(table, part)]
+    found = connection.execute(probe_each(table, len(parts)), parameters).fetchall()
+    return [parts[place] for (place,) in found]
+
+
+def _chunks(parts: Sequence[LabelledRows]) -> Iterator[Sequence[LabelledRows]]:
+    return (parts[first : first + _TOGETHER] for first in range(0, len(parts), _TOGETHER))
 
 
 def _labels(parts: Sequence[LabelledRows]) -> list[list[int | str | None]]:

@@ -20,8 +20,8 @@ __all__ = [
     "counted",
     "exact",
     "inside",
-    "probe",
     "probe_all",
+    "probe_each",
     "select",
 ]
 
@@ -98,16 +98,27 @@ def select(table: FileTable, newest: int | None = None) -> str:
     )
 
 
-def _matching(table: FileTable) -> str:
-    """Write the condition for the rows of a series between two times, inclusive."""
-    label = [f"t.{quoted(name)} = ${place}" for place, name in enumerate(table.labels, 1)]
-    first, last = (_moment(table, f"${len(label) + place}::BIGINT") for place in (1, 2))
+def _matching(table: FileTable, before: int = 0) -> str:
+    """Write the condition for the rows of a series between two times, inclusive.
+
+    Its parameters are the labels and the two times, after `before` others.
+    """
+    label = [f"t.{quoted(name)} = ${place}" for place, name in enumerate(table.labels, before + 1)]
+    first, last = (_moment(table, f"${before + len(label) + place}::BIGINT") for place in (1, 2))
     return " AND ".join([*label, f"t.{quoted(table.time)} BETWEEN {first} AND {last}"])
 
 
-def probe(table: FileTable) -> str:
-    """Write the query whether a series has any row between two times."""
-    return f"SELECT 1 FROM {table.relation} AS t WHERE {_matching(table)} LIMIT 1"
+def probe_each(table: FileTable, count: int) -> str:
+    """Write the query for the places of parts, from 0 on, that have any row between two times of theirs.
+
+    Its parameters are those of `combine` for each part. The times are constants, so that DuckDB skips what
+    the table has of other times.
+    """
+    width = len(table.labels) + 2
+    return " UNION ALL ".join(
+        f"(SELECT {place} FROM {table.relation} AS t WHERE {_matching(table, place * width)} LIMIT 1)"
+        for place in range(count)
+    )
 
 
 def probe_all(table: FileTable) -> str:
