@@ -29,9 +29,6 @@ from marketfetch.listeners.text import describe_event
 
 __all__ = ["LogListener", "log_to_console"]
 
-# The program decides whether and where records are shown; without a handler Python prints warnings itself.
-logging.getLogger("marketfetch").addHandler(logging.NullHandler())
-
 
 class LogListener(BackgroundListener[Event]):
     """A listener that logs: failures as WARNING, pages as DEBUG, heartbeats and all other events as INFO.
