@@ -202,6 +202,8 @@ class TimeWindowPaginator:
         absent = SpanSet.of(part.span) - present - without_sound_row
         if page.has_rows_outside:
             without_sound_row, absent = without_sound_row | absent, SpanSet()
+        if not (absent or without_sound_row):
+            return PageOutcome(present)
         bad = _bad_answer_outcome(part, page, without_sound_row)
         silent = absent & beyond_last_row(part.span, present | without_sound_row, self.anchor)
         denied = absent - silent
