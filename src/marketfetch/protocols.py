@@ -192,6 +192,8 @@ class PageOutcome:
     @property
     def coverage(self) -> Coverage:
         """What the page proves, in the form in which a store keeps it."""
+        if not (self.empty.spans or self.unusable.spans):  # as nearly always
+            return Coverage(self.present, self.empty, self.unusable)
         covered = self.present | self.empty | self.unusable
         return Coverage(covered, self.empty - self.present, self.unusable - self.present)
 

@@ -6,8 +6,9 @@ import gzip
 import hashlib
 import io
 import tracemalloc
+import weakref
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -22,10 +23,11 @@ from marketfetch.archives.containers import InflateLimits
 from marketfetch.archives.file_reader import FileContent, FileReader, FileSummary
 from marketfetch.archives.periods import CalendarPeriod
 from marketfetch.decoding.csv_layouts import CsvLayout
+from marketfetch.decoding.layouts import Decoded
 from marketfetch.errors import ArchiveDamaged, DecodeError
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
-from marketfetch.values.spans import DAY, HOUR, MINUTE
+from marketfetch.values.spans import DAY, HOUR, MINUTE, Span
 
 START = 1_704_067_200_000
 FIELDS = ("open", "high", "low", "close", "volume", "", "quote_volume", "trades", "taker_buy_volume")
@@ -254,6 +256,25 @@ def test_memory_does_not_grow_with_the_file(monkeypatch: pytest.MonkeyPatch) -> 
 
     peak(1_000)  # caches are filled
     assert peak(40_000) < 1.2 * peak(10_000)
+
+
+def test_a_block_is_freed_before_the_file_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("marketfetch.decoding.csv_layouts._BLOCK", 1_000)
+    monkeypatch.setattr("marketfetch.archives.containers._PIECE", 500)
+    blocks, alive = list[weakref.ref[object]](), list[int]()
+
+    class Watched(CsvLayout):
+        def decode(self, pieces: Iterable[bytes], series: Series, span: Span) -> Iterator[Decoded]:
+            for decoded in super().decode(pieces, series, span):
+                blocks.append(weakref.ref(decoded.columns.values))
+                yield decoded
+                alive.append(sum(block() is not None for block in blocks))
+
+    content = attrs.evolve(ANY_FILE, layout=Watched(KLINES.columns, width=12))
+    (found,) = FileReader(io.BytesIO(rows(1_000)), content)
+    assert minutes(found) == [*range(1_000)]
+    assert len(blocks) > 20
+    assert max(alive) <= 2
 
 
 @given(st.binary(max_size=200) | st.text('1704067200000,.\n\r"x-', max_size=200).map(str.encode))

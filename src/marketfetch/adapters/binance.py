@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 from marketfetch.adapter import (
@@ -49,6 +50,7 @@ __all__ = [
 _BANNED_UNTIL = re.compile(rb"banned until (\d{13})")
 _OVERLOADED = frozenset({-1000, -1001, -1006, -1007, -1008, -1016})
 _PRICES = {"open": 1, "high": 2, "low": 3, "close": 4}
+_PRICE_ROWS = RowLayout(_PRICES, width=12)
 
 
 def same_names(names: str) -> Mapping[str, str]:
@@ -101,8 +103,12 @@ class Klines(Endpoint, abstract=True):
 
     def decode(self, body: bytes, part: Slice) -> Decoded:
         """Decode kline rows; volumes and trades are read for `ohlcv` only."""
-        columns = {**_PRICES, **self.flow} if part.series.dataset.name == "ohlcv" else _PRICES
-        return RowLayout(columns, width=12).decode(body, part.series.dataset)
+        layout = self._with_flow if part.series.dataset.name == "ohlcv" else _PRICE_ROWS
+        return layout.decode(body, part.series.dataset)
+
+    @cached_property
+    def _with_flow(self) -> RowLayout:
+        return RowLayout({**_PRICES, **self.flow}, width=12)
 
     def _ask(self, series: Series, window: Mapping[str, int], rows: int) -> Request:
         symbol = series.symbol

@@ -20,7 +20,7 @@ from marketfetch.errors import ArchiveDamaged
 
 __all__ = ["InflateLimits", "Member", "open_member"]
 
-_PIECE = 64 << 10
+_PIECE = 128 << 10
 """Bytes of text in a piece, at most: what is inflated is read before it leaves the cache of the processor."""
 _ALWAYS = 16 << 20
 """Text of this size is not measured against the size of its file: few flat rows may shrink much."""

@@ -6,7 +6,7 @@ A file proves that moments are present, never that they are empty: files with a 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import BinaryIO
 
 import attrs
@@ -177,9 +177,41 @@ class _Tally:
     rejected: Counter[str] = attrs.field(factory=Counter)
 
 
+@attrs.define(eq=False)
+class _Gathered:
+    """The rows of several blocks, side by side.
+
+    Each block is copied while it is in the cache of the processor, and the next one takes its memory. Blocks
+    that are kept to be joined would need twice as much, all of it new to the process.
+    """
+
+    _arrays: Columns
+    """The first block as it came, and from the second one on arrays with room for others."""
+    rows: int = attrs.field(
+        default=attrs.Factory(lambda self: len(self._arrays), takes_self=True), init=False
+    )
+
+    @property
+    def columns(self) -> Columns:
+        """All rows, in the order in which they came."""
+        return self._arrays.take(slice(self.rows))
+
+    def add(self, block: Columns) -> None:
+        """Add the rows of a block."""
+        before, self.rows = self.rows, self.rows + len(block)
+        if self.rows > len(self._arrays):
+            first, room = self._arrays.take(slice(before)), max(self.rows, PIECE_ROWS + 2 * _DISORDER)
+            self._arrays = Columns(np.empty(room, np.int64), np.empty((len(block.values), room)))
+            self._put(slice(before), first)
+        self._put(slice(before, self.rows), block)
+
+    def _put(self, where: slice, rows: Columns) -> None:
+        self._arrays.times[where], self._arrays.values[:, where] = rows.times, rows.values
+
+
 def _in_order(blocks: Iterable[Columns], tally: _Tally) -> Iterator[Columns]:
     """Join blocks to pieces that are sorted and unique; each piece is later than the one before it."""
-    held: list[Columns] = []
+    held: _Gathered | None = None
     last_in_file, last_out = _EARLIEST, _EARLIEST
     for block in blocks:
         if not len(block):
@@ -187,16 +219,19 @@ def _in_order(blocks: Iterable[Columns], tally: _Tally) -> Iterator[Columns]:
         tally.late += int(np.count_nonzero(block.times[1:] < block.times[:-1]))
         tally.late += int(block.times[0]) < last_in_file
         last_in_file = int(block.times[-1])
-        held.append(block)
-        if sum(map(len, held)) >= PIECE_ROWS + _DISORDER:
-            rows = _sorted(held)
+        if held is None:
+            held = _Gathered(block)
+        else:
+            held.add(block)
+        if held.rows >= PIECE_ROWS + _DISORDER:
+            rows = _sorted(held.columns)
             # Rows of one time are not torn apart.
             cut = int(np.searchsorted(rows.times, rows.times[-_DISORDER]))
-            piece, held = rows.take(slice(cut)), [rows.take(slice(cut, None))]
+            piece, held = rows.take(slice(cut)), _Gathered(rows.take(slice(cut, None)))
             last_out = _check_order(piece, last_out)
             yield _unique(piece, tally)
-    if held:
-        piece = _sorted(held)
+    if held is not None:
+        piece = _sorted(held.columns)
         _check_order(piece, last_out)
         yield _unique(piece, tally)
 
@@ -213,13 +248,8 @@ def _check_order(piece: Columns, last_out: int) -> int:
     return int(piece.times[-1])
 
 
-def _sorted(parts: Sequence[Columns]) -> Columns:
-    """Join parts and sort their rows by time; rows of one time keep their order."""
-    if len(parts) == 1:
-        (rows,) = parts
-    else:
-        times = np.concatenate([part.times for part in parts])
-        rows = Columns(times, np.concatenate([part.values for part in parts], axis=1))
+def _sorted(rows: Columns) -> Columns:
+    """Sort rows by time; rows of one time keep their order."""
     if np.all(rows.times[1:] >= rows.times[:-1]):
         return rows
     return rows.take(np.argsort(rows.times, kind="stable"))

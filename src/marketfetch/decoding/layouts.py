@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketfetch.common.type_checks import is_whole
-from marketfetch.decoding.native import read_rows
+from marketfetch.decoding.native import MOMENT_DIGITS, read_rows
 from marketfetch.errors import AdapterError, DecodeError, unknown, wrong_kind
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
@@ -302,7 +302,7 @@ class RowLayout:
         mapped = {name: self.columns[name] for name in dataset.names if name in self.columns}
         fields = [*mapped.values(), *([] if self.confirm is None else [self.confirm])]
         found = read_rows(rows, width=self.width, time=self.time, fields=fields)
-        if found is None or np.abs(found.times).max() > _LATEST // self.unit:
+        if found is None or self.unit > _LATEST // 10**MOMENT_DIGITS:
             return None
         values = decoded = found.values[: len(mapped)]
         if len(mapped) < len(dataset.names):

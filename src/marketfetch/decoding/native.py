@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import attrs
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from marketfetch.decoding.compiled import COMPILED
 
-__all__ = ["LineFormat", "LineReader", "RawRows", "read_rows"]
+__all__ = ["MOMENT_DIGITS", "LineFormat", "LineReader", "RawRows", "read_rows"]
 
+MOMENT_DIGITS = 15
+"""The most digits that a time of a row of JSON has."""
 _SYMBOL, _TIME, _SKIPPED = -3, -2, -1
 
 
@@ -36,24 +38,30 @@ def read_rows(text: bytes, *, width: int, time: int, fields: Sequence[int]) -> R
     >>> rows is None or (rows.times.tolist(), rows.values.tolist()) == ([60000], [[1.5]])
     True
     """
-    positions = {time, *fields}
-    # The C code reads each field once. The careful decoder handles repeated and negative positions.
-    if COMPILED is None or type(text) is not bytes or len(positions) <= len(fields):
-        return None
-    if not all(0 <= position < width for position in positions):
+    lines = _lines_of_row(width, time, tuple(fields))
+    if COMPILED is None or type(text) is not bytes or lines is None:
         return None
     count = COMPILED.marketfetch_count(text, len(text), b"]") - 1
     # A row of n fields has at least 2n characters. A larger count of brackets cannot be rows: allocating for
     # it would let a short text ask for much memory.
     if not 0 < count <= len(text) // (2 * width):
         return None
-    lines = np.full(width, _SKIPPED, np.intc)
-    lines[time] = _TIME
-    lines[list(fields)] = np.arange(len(fields))
     times, values = np.empty(count, np.int64), np.empty((len(fields), count))
     pointers: list[Any] = [array.ctypes.data for array in (lines, times, values)]
     failed = COMPILED.marketfetch_rows(text, len(text), count, width, *pointers)
     return None if failed else RawRows(times, values)
+
+
+@lru_cache(maxsize=256)  # a run has few kinds of rows
+def _lines_of_row(width: int, time: int, fields: tuple[int, ...]) -> NDArray[np.intc] | None:
+    positions = {time, *fields}
+    # The C code reads each field once. The careful decoder handles repeated and negative positions.
+    if len(positions) <= len(fields) or not all(0 <= position < width for position in positions):
+        return None
+    lines = np.full(width, _SKIPPED, np.intc)
+    lines[time] = _TIME
+    lines[list(fields)] = np.arange(len(fields))
+    return lines
 
 
 def _lines_of(form: LineFormat) -> NDArray[np.intc] | None:

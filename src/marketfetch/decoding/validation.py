@@ -146,8 +146,9 @@ def all_sound(decoded: Decoded, series: Series, span: Span) -> bool:
         return False
     if times.min() < span.start or times.max() >= span.end or not series.interval.aligned(times).all():
         return False
-    # Where nothing is NULL, every row has a value.
-    if not np.isfinite(values).all() or (dataset.name not in _SIGNED and values.min() < 0):
+    # With a NaN both are NaN, which compares false. Where nothing is NULL, every row has a value.
+    least, greatest = values.min(), values.max()
+    if not (least > -np.inf and greatest < np.inf) or (least < 0 and dataset.name not in _SIGNED):
         return False
     return bool(_has_whole_counts(dataset, values).all() and _is_ordered(dataset, values).all())
 

@@ -183,9 +183,10 @@ def doubt_absence_before_first_row(
     times, claimed = page.columns.times, outcome.present | outcome.empty
     if page.earliest is not None:  # a wrong row counts, too: it shows that the exchange keeps rows so old
         state.record_row_time(page.earliest)
-    if endpoint.retention is not None or claimed.hull is None:
+    hull = claimed.hull
+    if endpoint.retention is not None or hull is None:
         return outcome
-    is_event, start = state.series.interval.is_event, claimed.hull.start
+    is_event, start = state.series.interval.is_event, hull.start
     if (
         is_event
         and state.first_stored is not None
@@ -193,7 +194,7 @@ def doubt_absence_before_first_row(
         and start > now - _ALWAYS_RETAINED
     ):
         return outcome
-    earliest_row = claimed.hull.end if state.earliest_row is None else state.earliest_row
+    earliest_row = hull.end if state.earliest_row is None else state.earliest_row
     due_after = 2 * int(np.diff(times).max()) if is_event and len(times) > 1 else 0
     if earliest_row - due_after <= start:
         return outcome

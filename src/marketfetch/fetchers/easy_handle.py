@@ -19,6 +19,7 @@ _ALWAYS: Mapping[CurlOpt, str | int] = {
     CurlOpt.BUFFERSIZE: 512 * 1024,
     CurlOpt.NOSIGNAL: 1,
     CurlOpt.ACCEPT_ENCODING: "gzip, deflate, br, zstd",  # as browsers send it; libcurl decompresses
+    CurlOpt.PROXY: "",  # ignore the proxies of the environment
     CurlOpt.NOPROXY: "",  # ignore no_proxy of the environment
     CurlOpt.PROTOCOLS_STR: "http,https",
     CurlOpt.SUPPRESS_CONNECT_HEADERS: 1,
@@ -74,6 +75,7 @@ class EasyHandle:
         self.curl = Curl(cacert=authorities)
         self._headers = headers
         self._plain = not headers
+        self._proxy: Secret | None = None
         if self.curl.impersonate(browser) != 0:
             raise ConfigurationError(f"impersonate: {browser!r} is not a browser that curl-cffi knows")
         for option, content in {**_ALWAYS, CurlOpt.MAXFILESIZE_LARGE: max_body, **options}.items():
@@ -83,8 +85,10 @@ class EasyHandle:
     def prepare(self, request: Request, egress: Egress) -> None:
         """Set the request and the proxy; ProxyError for a proxy URL that libcurl does not take."""
         self.curl.setopt(CurlOpt.URL, request.url)
-        if not self._set_proxy(egress.proxy):
-            raise ProxyError(f"{egress.name}: libcurl refuses the address of the proxy; check it")
+        if egress.proxy != self._proxy:
+            if not self._set_proxy(egress.proxy):
+                raise ProxyError(f"{egress.name}: libcurl refuses the address of the proxy; check it")
+            self._proxy = egress.proxy
         plain = request.method == "GET" and not request.headers
         if not (plain and self._plain):
             self._set_options(request)

@@ -67,7 +67,7 @@ def seek_gaps(
     times = sorted((yield Question(whole, rows, step)))
     for last, following in pairwise([*times, whole.end]):
         start = step.shift(last, 1)
-        if interval.count(Span(start - 1, following)) <= _PAGES * page_size:
+        if start >= following or interval.count(Span(start, following)) <= _PAGES * page_size:
             continue
         part, finer = Span(last, start), step
         while interval.count(part) > page_size:

@@ -121,12 +121,18 @@ class ProgressGuard:
     def observe(self, outcome: PageOutcome) -> None:
         """Take in the outcome of a page; PaginationError after 20 in a row that decided nothing new.
 
+        An outcome that leaves nothing to request ends by itself and is not counted.
+
+        >>> from marketfetch.adapter import Series
+        >>> part = Slice(Series.of("okx", "ohlcv", "BTC-USDT", "1m"), Span(0, 60_000), rows=1)
         >>> guard = ProgressGuard()
         >>> for _ in range(100):
-        ...     guard.observe(PageOutcome(SpanSet.of(Span(0, 1))))
+        ...     guard.observe(PageOutcome(SpanSet.of(part.span), remaining=(part,)))
         Traceback (most recent call last):
         marketfetch.errors.PaginationError: 20 answers in a row settled nothing new
         """
+        if not outcome.remaining:
+            return
         new = decided = outcome.decided
         for before in self._decided:
             new -= before
@@ -202,6 +208,8 @@ class TimeWindowPaginator:
         absent = SpanSet.of(part.span) - present - without_sound_row
         if page.has_rows_outside:
             without_sound_row, absent = without_sound_row | absent, SpanSet()
+        if not (absent or without_sound_row):
+            return PageOutcome(present)
         bad = _bad_answer_outcome(part, page, without_sound_row)
         silent = absent & beyond_last_row(part.span, present | without_sound_row, self.anchor)
         denied = absent - silent

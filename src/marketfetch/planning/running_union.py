@@ -68,4 +68,4 @@ def coverages(first: Coverage | None = None) -> RunningUnion[Coverage]:
 
 
 def _spans_of(coverage: Coverage) -> int:
-    return len(coverage.covered) + len(coverage.empty) + len(coverage.unusable)
+    return len(coverage.covered.spans) + len(coverage.empty.spans) + len(coverage.unusable.spans)

@@ -59,8 +59,9 @@ class Coverage:
     def __or__(self, other: Coverage) -> Coverage:
         """Unite two coverages; the class says which verdict wins."""
         covered = self.covered | other.covered
-        if not (self.empty or other.empty or self.unusable or other.unusable):
-            return Coverage(covered)
+        # Of each set, not whether it is true: that is a call, and every page unites coverages.
+        if not (self.empty.spans or other.empty.spans or self.unusable.spans or other.unusable.spans):
+            return Coverage(covered, self.empty, self.unusable)
         present = self.present | other.present
         unusable = (self.unusable | other.unusable) - present
         empty = (self.empty | other.empty) - present - unusable

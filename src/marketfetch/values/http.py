@@ -101,7 +101,7 @@ class Burst:
     period: int = attrs.field(converter=plain_int)
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class LimitPool:
     """One published rate limit of an exchange, counted for each address.
 

@@ -147,7 +147,9 @@ class Interval:
         if self.length is None:
             months = times.astype("datetime64[ms]").astype("datetime64[M]")
             return np.equal(_month_opens(months.astype(np.int64)), times)
-        return np.equal((times - self.anchor) % self.length, 0)
+        # Not by the remainder: NumPy divides many numbers by one at twice the speed.
+        since = times - self.anchor
+        return np.equal(since // self.length * self.length, since)
 
     def cells(self, times: NDArray[np.int64]) -> SpanSet:
         """Return the grid steps in which moments lie; the moments may be unsorted and off the grid.

@@ -132,7 +132,7 @@ class SpanSet:
     @classmethod
     def of(cls, *spans: Span | None) -> SpanSet:
         """Make a set of spans; each None is left out."""
-        return cls(tuple(span for span in spans if span is not None))
+        return cls(tuple(filter(None, spans)))
 
     def __or__(self, other: SpanSet) -> SpanSet:
         if not other.spans:
@@ -142,6 +142,10 @@ class SpanSet:
         return SpanSet(self.spans + other.spans)
 
     def __and__(self, other: SpanSet) -> SpanSet:
+        if not self.spans:
+            return self
+        if not other.spans:
+            return other
         these, those = self._near(other), other._near(self)
         common: list[Span] = []
         left, right = 0, 0

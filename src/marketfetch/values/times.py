@@ -41,10 +41,12 @@ _COUNTS_SUSPEND = {"linux": "CLOCK_BOOTTIME", "darwin": "CLOCK_MONOTONIC"}
 """By system, the clock that runs on while the machine is suspended; `time.monotonic` may stand still."""
 
 
+_CLOCK: int | None = getattr(time, _COUNTS_SUSPEND.get(sys.platform, ""), None)
+
+
 def uptime() -> int:
     """Return nanoseconds since the machine was started, including the time it was suspended."""
-    clock = _COUNTS_SUSPEND.get(sys.platform)
-    return time.monotonic_ns() if clock is None else time.clock_gettime_ns(getattr(time, clock))
+    return time.monotonic_ns() if _CLOCK is None else time.clock_gettime_ns(_CLOCK)
 
 
 def _wall_minus_uptime() -> int:

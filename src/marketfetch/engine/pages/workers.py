@@ -27,6 +27,7 @@ from marketfetch.planning.paginators import ProgressGuard
 from marketfetch.planning.shared_order import SharedOrder
 from marketfetch.planning.unusable_rows import store_unusable
 from marketfetch.protocols import PageOutcome
+from marketfetch.sources import Endpoint
 from marketfetch.values.coverage import MissingReason, Reason
 from marketfetch.values.http import Response
 from marketfetch.values.pages import Batch, Page
@@ -134,16 +135,16 @@ class FetchWorkers:
         endpoint = self.executor.exchange.endpoint(part.series.dataset)
         if state.terminal_error is not None:
             return None, ()
-        unstored = await self._unstored(state, part)
+        unstored = await self._unstored(state, endpoint, part)
         reachable = None if unstored is None else clip_to_retention(state, endpoint, unstored, self.now())
         left = None if reachable is None else await self.bounds.cross(state, reachable)
         if left is None:
             return None, ()
         part = left
         try:
-            page = await self._fetch_page(part)
+            page = await self._fetch_page(endpoint, part)
             # Only now: a page of another slice may have refuted a file meanwhile.
-            part = attrs.evolve(part, absent_once=part.absent_once | state.denied_once(part.span))
+            part = _with_denials(state, part)
             outcome = defer_recent_absence(endpoint.paginator.outcome(part, page), part.series, self.now())
             guard.observe(outcome)
             outcome = doubt_absence_before_first_row(state, endpoint, page, outcome, self.now())
@@ -168,17 +169,15 @@ class FetchWorkers:
         state.record_page(page, outcome)
         return builder.add(part, page, outcome), outcome.remaining
 
-    async def _unstored(self, state: SeriesState, part: Slice) -> Slice | None:
+    async def _unstored(self, state: SeriesState, endpoint: Endpoint, part: Slice) -> Slice | None:
         """Return what other processes have not stored of a slice; in a chain, look before each page."""
-        if self.look is None or not self.look.is_shared:
+        if self.look is None:
             return part
-        if self.executor.exchange.endpoint(part.series.dataset).paginator.sequential:
+        if endpoint.paginator.sequential and self.look.is_shared:
             await self.look.refresh()
-        return rest_of(state, part)
+        return rest_of(state, part) if part.series in self.look.others else part
 
-    async def _fetch_page(self, part: Slice) -> Page:
-        endpoint = self.executor.exchange.endpoint(part.series.dataset)
-
+    async def _fetch_page(self, endpoint: Endpoint, part: Slice) -> Page:
         def read(response: Response) -> Page:
             return validate_page(self.executor.exchange.decoded(response.body, part), part)
 
@@ -191,3 +190,9 @@ class FetchWorkers:
         )
         self.executor.emit(event)
         return page
+
+
+def _with_denials(state: SeriesState, part: Slice) -> Slice:
+    """Return a slice that knows which of its moments a file denies."""
+    denied = state.denied_once(part.span)
+    return attrs.evolve(part, absent_once=part.absent_once | denied) if denied else part
