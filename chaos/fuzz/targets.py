@@ -6,7 +6,8 @@ the engine does, inside `decode_errors_as`, which turns a KeyError, TypeError, .
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span
 
-__all__ = ["CORPUS", "Target", "targets"]
+__all__ = ["CORPUS", "Target", "addressed", "families", "targets"]
 
 CORPUS = Path(__file__).with_name("corpus")
 """The first inputs of every run: good ones, and former failures named after their peculiarity."""
@@ -60,6 +61,22 @@ def targets() -> dict[str, Target]:
     found += [Target(name, corpus, read) for name, (corpus, read) in answers.readers().items()]
     found += [Target(name, corpus, read) for name, (corpus, read) in archives.readers().items()]
     return {target.name: target for target in found}
+
+
+def families() -> dict[str, tuple[Target, ...]]:
+    """Return the targets by the name of their corpus: those of one family read one format.
+
+    They run the same functions with another table of columns, and so reach the same branches.
+    """
+    found = defaultdict[str, tuple[Target, ...]](tuple)
+    for target in targets().values():
+        found[target.corpus] += (target,)
+    return dict(found)
+
+
+def addressed(members: Sequence[Target], message: bytes) -> tuple[Target, bytes]:
+    """Split an input of a family: its first byte says which member reads the rest."""
+    return members[(message[:1] or b"\x00")[0] % len(members)], message[1:]
 
 
 def _of_exchange(exchange: Exchange, family: str) -> Iterator[Target]:
