@@ -16,7 +16,7 @@ from pathlib import Path
 import marketfetch
 from chaos.fuzz.searching import Search, searches, turns
 
-_TURN = 50_000
+_TURN = 200_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,28 +26,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--inputs", type=int, default=10_000_000, help="try so many in all (default: 10 million)"
     )
     parser.add_argument("--folder", type=Path, default=Path(".fuzz"), help="keep the progress there")
-    parser.add_argument("--seed", type=int, default=None, help="for an empty folder: repeat a search")
+    parser.add_argument("--seed", type=int, default=None, help="repeat a search, from an empty folder")
     options = parser.parse_args(arguments)
-    found = searches(options.folder)
-    _forget_other_code(options.folder, found)
+    families = searches(options.folder)
+    _forget_other_code(options.folder, families)
     try:
-        failures = _search(found, options.inputs, options.seed)
+        failures = _search(families, options.inputs, options.seed)
     except KeyboardInterrupt:
         failures = []
         print("stopped; the same command continues")
-    print(_summary(found))
+    print(_summary(families))
     for failure in failures:
         print(f"FAILED: {failure}")
     return bool(failures)
 
 
-def _search(found: list[Search], inputs: int, seed: int | None) -> list[str]:
+def _search(families: list[Search], inputs: int, seed: int | None) -> list[str]:
     """Let the searches take turns until each has its share of the inputs; return what failed."""
-    share = -(-inputs // len(found))
+    share = -(-inputs // len(families))
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
     print(f"seed {seed}")
     failures: list[str] = []
-    while waiting := [search for search in found if search.tried() < share]:
+    while waiting := [search for search in families if search.tried() < share]:
         runs = min(_TURN, share - min(search.tried() for search in waiting))
         for turn in turns(waiting, runs, seed):
             print(turn, flush=True)
@@ -59,15 +59,15 @@ def _search(found: list[Search], inputs: int, seed: int | None) -> list[str]:
     return failures
 
 
-def _summary(found: list[Search]) -> str:
-    counts = [verdicts for search in found for verdicts in search.counts().values()]
+def _summary(families: list[Search]) -> str:
+    counts = [verdicts for search in families for verdicts in search.counts().values()]
     tried = [sum(verdicts.values()) for verdicts in counts] or [0]
     read = sum(verdicts["read"] for verdicts in counts)
     least = f"{min(tried):,} or more for each of {len(tried)} decoders"
     return f"{sum(tried):,} inputs so far, {read:,} of them read; {least}"
 
 
-def _forget_other_code(folder: Path, found: list[Search]) -> None:
+def _forget_other_code(folder: Path, families: list[Search]) -> None:
     """Begin to count from zero if the inputs so far were given to other code."""
     code = hashlib.sha256()
     for file in sorted(Path(marketfetch.__file__).parent.rglob("*.[pc]*")):
@@ -76,7 +76,7 @@ def _forget_other_code(folder: Path, found: list[Search]) -> None:
     note = folder / "code"
     if note.exists() and note.read_text("utf-8") != code.hexdigest():
         print("The code has changed: the inputs stay, the count begins at zero.")
-        for search in found:
+        for search in families:
             search.forget_counts()
     folder.mkdir(parents=True, exist_ok=True)
     note.write_text(code.hexdigest(), "utf-8")

@@ -129,7 +129,7 @@ def searches(folder: Path) -> list[Search]:
     return [Search(family, members, folder / family) for family, members in families().items()]
 
 
-def turns(all_of_them: Sequence[Search], runs: int, seed: int) -> Iterator[Turn]:
-    """Let each of the searches have a turn, as many at once as there are cores."""
+def turns(waiting: Sequence[Search], runs: int, seed: int) -> Iterator[Turn]:
+    """Give each search a turn, as many at once as there are cores."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(partial(Search.turn, runs=runs, seed=seed), all_of_them)
+        yield from pool.map(partial(Search.turn, runs=runs, seed=seed), waiting)
