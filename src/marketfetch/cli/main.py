@@ -12,8 +12,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from marketfetch.cli.output import ensure_std_streams
+# Until SignalHandler is entered, Ctrl-C ends the program with a traceback. So these two modules import no
+# other module of ours.
 from marketfetch.cli.signals import SignalHandler
+from marketfetch.cli.streams import ensure_std_streams
 
 __all__ = ["main"]
 
