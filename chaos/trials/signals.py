@@ -38,9 +38,7 @@ _START, _END = "2026-03-01", "2026-04-01"
 _BAR = 5.0
 """Promised seconds between a signal and the end of the process."""
 _MODULES = re.compile(rf'File "{re.escape(str(Path(marketfetch.__file__).parent))}/([^"]+)"')
-_BEFORE_THE_HANDLER = {
-    *("__init__.py", "__main__.py", "cli/__init__.py", "cli/main.py", "cli/signals.py", "cli/streams.py"),
-}
+_BEFORE_THE_HANDLER = {"__init__.py", "__main__.py", "cli/__init__.py", "cli/main.py", "cli/signals.py"}
 """The modules that are imported before signals are handled; tests/cli/test_start_up.py counts them."""
 
 

@@ -40,7 +40,7 @@ def test_an_interrupted_fetch_leaves_nothing_in_a_notebook() -> None:
     ("modules", "sound"),
     [
         ([], True),
-        (["__main__.py", "cli/main.py", "cli/streams.py"], True),
+        (["__main__.py", "cli/main.py", "cli/signals.py"], True),
         (["__main__.py", "cli/main.py", "cli/dispatch.py"], False),
     ],
 )
