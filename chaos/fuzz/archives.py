@@ -20,7 +20,7 @@ from marketfetch.decoding.validation import plausible
 from marketfetch.errors import DecodeError, PaginationError
 from marketfetch.values.series import Series
 
-__all__ = ["readers"]
+__all__ = ["read_file", "readers"]
 
 _PRICES = {"open": 1, "high": 2, "low": 3, "close": 4}
 _FLOW = {"volume": 5, "quote_volume": 7, "trades": 8, "taker_buy_volume": 9, "taker_buy_quote_volume": 10}
@@ -37,7 +37,10 @@ def readers() -> Mapping[str, tuple[str, Callable[[bytes], str]]]:
     """Return the targets, each with the name of its corpus."""
     lines = {f"CSV: {name}": ("csv-lines", partial(_lines, layout)) for name, layout in _LAYOUTS.items()}
     return lines | {
-        "file of an archive": ("archive-file", _file),
+        "file of an archive": (
+            "archive-file",
+            partial(read_file, FileContent(_SERIES, _MONTH, _LAYOUTS["flow"])),
+        ),
         "listing of a bucket": ("bucket-listing", _listing),
         "checksum file": ("checksum", _checksum),
     }
@@ -69,19 +72,22 @@ def _outcome(layout: CsvLayout, *pieces: bytes) -> list[object] | None:
     ]
 
 
-def _file(content: bytes) -> str:
-    reader = FileReader(io.BytesIO(content), FileContent(_SERIES, _MONTH, _LAYOUTS["flow"]))
+def read_file(content: FileContent, raw: bytes) -> str:
+    """Read a whole file, whose interval has equal steps."""
+    reader = FileReader(io.BytesIO(raw), content)
+    series, span = content.series, content.period.span
     try:
         pieces = list(reader)
     except DecodeError:
         return "refused"
     times = np.concatenate([np.empty(0, np.int64), *(piece.times for piece in pieces)])
     assert (np.diff(times) > 0).all(), "unsorted or repeated"
-    assert all(int(time) in _MONTH.span and time % 60_000 == 0 for time in times)
-    assert all(plausible(_SERIES.dataset, piece.values).all() for piece in pieces)
+    step = series.interval.typical
+    assert all(int(time) in span and time % step == 0 for time in times)
+    assert all(plausible(series.dataset, piece.values).all() for piece in pieces)
     summary = reader.summary
     assert len(times) == summary.rows == summary.received - sum(summary.rejected.values())
-    assert summary.missing == 43_200 - summary.rows
+    assert summary.missing == (span.end - span.start) // step - summary.rows
     return "read"
 
 

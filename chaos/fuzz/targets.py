@@ -16,15 +16,18 @@ import attrs
 from chaos.fuzz import answers, archives, differing
 from chaos.fuzz.sound import sound_instrument, sound_moment, sound_page
 from marketfetch.adapters.binance_coinm import BinanceCoinm
+from marketfetch.adapters.binance_metrics import MetricsLayout
 from marketfetch.adapters.binance_spot import BinanceSpot
 from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.adapters.okx import Okx
+from marketfetch.archives.file_reader import FileContent
+from marketfetch.archives.periods import CalendarPeriod
 from marketfetch.decoding.layouts import decode_errors_as
 from marketfetch.decoding.validation import validate_page
 from marketfetch.engine.discovery import read_time
 from marketfetch.errors import DecodeError
 from marketfetch.exchange import Exchange
-from marketfetch.sources import Endpoint
+from marketfetch.sources import Archive, Endpoint
 from marketfetch.values.intervals import Interval
 from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
@@ -81,6 +84,8 @@ def addressed(members: Sequence[Target], message: bytes) -> tuple[Target, bytes]
 
 def _of_exchange(exchange: Exchange, family: str) -> Iterator[Target]:
     for kind in exchange.sources:
+        if issubclass(kind, Archive):
+            yield _file(exchange, kind)
         if not issubclass(kind, Endpoint):
             continue
         endpoint = exchange.endpoint(kind.dataset)
@@ -93,9 +98,25 @@ def _of_exchange(exchange: Exchange, family: str) -> Iterator[Target]:
     yield Target(f"{exchange.name} check", "answers", partial(answers.check, exchange))
 
 
+def _file(exchange: Exchange, kind: type[Archive]) -> Target:
+    """Return the target for the files of a dataset: a day of the smallest interval."""
+    interval = Interval.parse(next(iter(kind.intervals)))
+    series = Series.of(exchange.name, kind.dataset, _symbol(exchange), interval.name)
+    day = CalendarPeriod.parse("2026-06-01", utc_offset=kind.utc_offset)
+    read = partial(archives.read_file, FileContent(series, day, kind.layout))
+    corpus = "archive-file"
+    if exchange.name == "okx" or isinstance(kind.layout, MetricsLayout):
+        corpus = "okx-file" if exchange.name == "okx" else "metrics-file"
+    return Target(f"{exchange.name} {kind.dataset} file", corpus, read)
+
+
+def _symbol(exchange: Exchange) -> str:
+    return {"okx": "BTC-USDT-SWAP", "binance-coinm": "BTCUSD_PERP"}.get(exchange.name, "BTCUSDT")
+
+
 def _series(exchange: Exchange, endpoint: Endpoint) -> Iterator[Series]:
     """Yield a 1m series, and for candles a 1M series, whose grid has unequal steps."""
-    symbol = {"okx": "BTC-USDT-SWAP", "binance-coinm": "BTCUSD_PERP"}.get(exchange.name, "BTCUSDT")
+    symbol = _symbol(exchange)
     names = list(endpoint.intervals) or ["event"]
     chosen = ["1m", "1M"] if endpoint.dataset == "ohlcv" else ["1m" if "1m" in names else names[0]]
     for name in chosen:
