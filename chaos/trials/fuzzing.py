@@ -6,11 +6,11 @@ import importlib.util
 import tempfile
 import warnings
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from chaos.fuzz import sanitized
-from chaos.fuzz.big import big
+from chaos.fuzz.big import big, long_numbers
 from chaos.fuzz.mutating import mutations
 from chaos.fuzz.searching import searches, turns
 from chaos.fuzz.targets import CORPUS, families, targets
@@ -52,7 +52,8 @@ def large(effort: Effort) -> Result:
     trial = Trial("a large or deep input is read soundly or refused", unit="inputs")
     with warnings.catch_warnings(action="error"):
         for target in targets().values():
-            for name, text in big(max(target.seeds(), key=len)):
+            long = chain.from_iterable(map(long_numbers, target.seeds()))
+            for name, text in chain(big(max(target.seeds(), key=len)), long):
                 with trial.attempt(f"{target.name}: {name}"):
                     target.read(text)
     return trial.result()
