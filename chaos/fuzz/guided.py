@@ -60,6 +60,7 @@ def main() -> None:
         ),
         *(
             "-mutate_depth=2",  # after five changes, as is usual, hardly any input is read
+            "-reduce_inputs=0",  # a shorter input for the same branches is one more file in each turn
             "-timeout=10",
             f"-rss_limit_mb={inherited + 1024}",
             f"-artifact_prefix={folder}/inputs/",
