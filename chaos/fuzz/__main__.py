@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.util
 import random
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=Path(".fuzz"), help="keep the progress there")
     parser.add_argument("--seed", type=int, default=None, help="repeat a search, from an empty folder")
     options = parser.parse_args(arguments)
+    if importlib.util.find_spec("atheris") is None:
+        parser.error("atheris is not installed, or has no wheel for this system; `make chaos` needs none")
     families = searches(options.folder)
     _forget_other_code(options.folder, families)
     try:

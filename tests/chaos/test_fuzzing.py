@@ -150,6 +150,7 @@ def test_the_command_continues_and_counts_anew_for_other_code(
         return [search.tried() for search in searches(tmp_path)]
 
     monkeypatch.setattr(Search, "turn", turn)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     many = len(families())
     assert counted(10 * many) == [10] * many
     assert counted(20 * many) == [20] * many
@@ -161,9 +162,20 @@ def test_the_command_continues_and_counts_anew_for_other_code(
     assert len([*tmp_path.glob("*/inputs/*")]) == 2 * many
 
 
+def test_the_command_says_that_it_needs_atheris(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["--folder", str(tmp_path)])
+    assert "atheris is not installed" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
 def test_the_command_ends_with_what_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     monkeypatch.setattr(Search, "turn", lambda self, runs, seed: Turn(self.family, 5, 1, 1, 0, ("it trips",)))
     assert command.main(["--folder", str(tmp_path)]) == 1
     assert capsys.readouterr().out.count("FAILED: it trips") == len(families())
