@@ -2,7 +2,7 @@
 # PYTHON=python3.13 it does so in .venv/3.13: an environment cannot change its Python.
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # all of them share one virtual environment
-.PHONY: help demo test test-oldest test-newest orchestrators bench chaos dist check lint format types contracts docs sbom
+.PHONY: help demo test test-oldest test-newest orchestrators bench chaos fuzz dist check lint format types contracts docs sbom
 .PHONY: clean
 
 ifdef PYTHON
@@ -56,6 +56,9 @@ dist: $(VENV)/.ready-dist ## build the files of a release for all platforms, twi
 chaos: $(VENV)/.ready-chaos ## try to break every promise of docs/guarantees.md, in under 20 minutes
 	@$(BIN)/python -m chaos $(ARGS)
 
+fuzz: $(VENV)/.ready-chaos ## give 10 million inputs to all decoders; stop it at any moment, it continues the next time
+	@$(BIN)/python -m chaos.fuzz $(ARGS)
+
 check: lint types contracts docs ## lint, types, contracts and docs
 
 lint: $(VENV)/.ready-dev ## check style, format, spelling and workflows
@@ -92,7 +95,7 @@ sbom: $(VENV)/.ready-sbom ## after `make dist`: write what an installation of th
 	    --output-file sbom.cdx.json $(VENV)/sbom
 
 clean: ## remove everything that the other targets made
-	rm -rf .venv site dist build sbom.cdx.json .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .fuzz site dist build sbom.cdx.json .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests tools -name __pycache__ -prune -exec rm -rf {} +
 
 # The libraries that we are compared with cannot share our environment.

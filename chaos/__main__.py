@@ -67,11 +67,13 @@ def _try(arguments: argparse.Namespace) -> int:
     for name in arguments.only or SECTIONS:
         title, section = SECTIONS[name]
         print(f"\n{title}", flush=True)
+        section_began = time.monotonic()
         for result in section(effort):
             print(_line(result), flush=True)
             broken += not result.holds
             for failure in result.failures[:5]:
                 print(f"    {failure[:2000]}", flush=True)
+        print(f"  {time.monotonic() - section_began:.0f} seconds", flush=True)
     minutes = (time.monotonic() - began) / 60
     print(
         f"\n{minutes:.1f} minutes. "

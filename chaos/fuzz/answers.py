@@ -1,23 +1,28 @@
-"""Fuzz targets other than pages: status and headers, error answers, proxy addresses, Parquet metadata."""
+"""Fuzz targets other than pages: status and headers, answers, proxy addresses, Parquet metadata."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 import attrs
 
+from marketfetch.adapters.binance_spot import BinanceSpot
+from marketfetch.archives.downloads import FilePart
 from marketfetch.decoding.layouts import decode_errors_as
 from marketfetch.errors import Banned, ConfigurationError, FetchError, RateLimitExceeded, SinkError
 from marketfetch.exchange import Exchange
 from marketfetch.fetchers.curl_errors import parse_headers
 from marketfetch.proxies.parsing import parse_proxy
-from marketfetch.ratelimit.backoff import parse_http_date, retry_after
+from marketfetch.ratelimit.backoff import parse_http_date, retry_after, used_weight
 from marketfetch.redaction import redact
 from marketfetch.sinks.parquet.footers import FileNote, LedgerNote
 from marketfetch.sinks.parquet.format1 import read_first
+from marketfetch.sources import Archive
+from marketfetch.values.datasets import Dataset
 from marketfetch.values.http import Response
 from marketfetch.values.series import Series
 
@@ -32,6 +37,8 @@ def readers() -> Mapping[str, tuple[str, Callable[[bytes], str]]]:
     """Return the targets that belong to no exchange, each with the name of its corpus."""
     return {
         "headers": ("answers", _headers),
+        "used weight": ("answers", _used),
+        "answer of a file host": ("answers", partial(_file_answer, _archive())),
         "retry-after": ("dates", _retry_after),
         "proxy addresses": ("proxies", _proxy),
         "redaction": ("proxies", _redaction),
@@ -40,20 +47,31 @@ def readers() -> Mapping[str, tuple[str, Callable[[bytes], str]]]:
     }
 
 
+def _archive() -> Archive:
+    archive = BinanceSpot().archive(Dataset.parse("ohlcv"))
+    assert archive is not None
+    return archive
+
+
 def check(exchange: Exchange, raw: bytes) -> str:
     """Parse a raw HTTP answer and check it: it is good, or `raise_for_error` raises one FetchError."""
-    head, _, body = raw.partition(b"\r\n\r\n")
-    status, headers = parse_headers([*head.splitlines(keepends=True), b"\r\n"])
-    if status == 0:
+    response = _response(raw)
+    if response.status == 0:
         return "refused"  # no status line: the fetcher raises TransportError
     try:
         with decode_errors_as("an answer"):
-            exchange.raise_for_error(Response(status, headers, body, sent_at=_NOW - 100, received_at=_NOW))
+            exchange.raise_for_error(response)
     except FetchError as error:
         _sound_refusal(error)
         return "refused"
-    assert status < 300, f"status {status} was taken for a good answer"
+    assert response.status < 300, f"status {response.status} was taken for a good answer"
     return "read"
+
+
+def _response(raw: bytes) -> Response:
+    head, _, body = raw.partition(b"\r\n\r\n")
+    status, headers = parse_headers([*head.splitlines(keepends=True), b"\r\n"])
+    return Response(status, headers, body, sent_at=_NOW - 100, received_at=_NOW)
 
 
 def _sound_refusal(error: FetchError) -> None:
@@ -72,6 +90,31 @@ def _headers(raw: bytes) -> str:
     assert 0 <= status <= 999
     assert all(name == name.lower() for name in headers)
     return "read" if status else "refused"
+
+
+def _used(raw: bytes) -> str:
+    used = used_weight(_response(raw).headers, "X-MBX-USED-WEIGHT-1M")
+    assert used is None or 0 <= used < 10**15
+    return "refused" if used is None else "read"
+
+
+def _file_answer(archive: Archive, raw: bytes) -> str:
+    """Read the answers to requests for the first part of a file and for a later one."""
+    response = _response(raw)
+    verdict = "refused"
+    for start in (0, 4):
+        try:
+            archive.raise_for_error(response)
+            part = FilePart.of(response, start)
+        except FetchError as error:
+            _sound_refusal(error)
+            continue
+        assert part.start == start
+        assert part.size >= start + len(part.body)
+        file = archive.entry("key", response, part.size)
+        assert type(file.modified) is int
+        verdict = "read"
+    return verdict
 
 
 def _retry_after(raw: bytes) -> str:

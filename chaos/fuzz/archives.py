@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
+from functools import partial
 from unittest.mock import patch
 
 import numpy as np
@@ -19,39 +20,39 @@ from marketfetch.decoding.validation import plausible
 from marketfetch.errors import DecodeError, PaginationError
 from marketfetch.values.series import Series
 
-__all__ = ["readers"]
+__all__ = ["read_file", "readers"]
 
 _PRICES = {"open": 1, "high": 2, "low": 3, "close": 4}
 _FLOW = {"volume": 5, "quote_volume": 7, "trades": 8, "taker_buy_volume": 9, "taker_buy_quote_volume": 10}
-_LAYOUTS = (
-    CsvLayout(_PRICES | _FLOW, width=12),
-    CsvLayout(_PRICES, width=8, time=6, symbol=0, confirm=7),
-    CsvLayout(_PRICES, width=12, time_format="%Y-%m-%d %H:%M:%S"),
-)
+_LAYOUTS = {
+    "flow": CsvLayout(_PRICES | _FLOW, width=12),
+    "symbol": CsvLayout(_PRICES, width=8, time=6, symbol=0, confirm=7),
+    "dates": CsvLayout(_PRICES, width=12, time_format="%Y-%m-%d %H:%M:%S"),
+}
 _SERIES = Series.of("okx", "ohlcv", "BTC-USDT", "1m")
 _MONTH = CalendarPeriod.parse("2026-06")
 
 
 def readers() -> Mapping[str, tuple[str, Callable[[bytes], str]]]:
     """Return the targets, each with the name of its corpus."""
-    return {
-        "lines of CSV": ("csv-lines", _lines),
-        "file of an archive": ("archive-file", _file),
+    lines = {f"CSV: {name}": ("csv-lines", partial(_lines, layout)) for name, layout in _LAYOUTS.items()}
+    return lines | {
+        "file of an archive": (
+            "archive-file",
+            partial(read_file, FileContent(_SERIES, _MONTH, _LAYOUTS["flow"])),
+        ),
         "listing of a bucket": ("bucket-listing", _listing),
         "checksum file": ("checksum", _checksum),
     }
 
 
-def _lines(text: bytes) -> str:
+def _lines(layout: CsvLayout, text: bytes) -> str:
     """Decode a text whole, in two pieces, and without the compiled decoder: the rows are the same."""
-    verdicts = set()
-    for layout in _LAYOUTS:
-        compiled = _outcome(layout, text)
-        assert _outcome(layout, text[: len(text) // 2], text[len(text) // 2 :]) == compiled
-        with patch.object(native, "COMPILED", None):
-            assert _outcome(layout, text) == compiled, "compiled differs from careful"
-        verdicts.add(bool(compiled))
-    return "read" if True in verdicts else "refused"
+    compiled = _outcome(layout, text)
+    assert _outcome(layout, text[: len(text) // 2], text[len(text) // 2 :]) == compiled
+    with patch.object(native, "COMPILED", None):
+        assert _outcome(layout, text) == compiled, "compiled differs from careful"
+    return "read" if compiled else "refused"
 
 
 def _outcome(layout: CsvLayout, *pieces: bytes) -> list[object] | None:
@@ -71,19 +72,22 @@ def _outcome(layout: CsvLayout, *pieces: bytes) -> list[object] | None:
     ]
 
 
-def _file(content: bytes) -> str:
-    reader = FileReader(io.BytesIO(content), FileContent(_SERIES, _MONTH, _LAYOUTS[0]))
+def read_file(content: FileContent, raw: bytes) -> str:
+    """Read a whole file, whose interval has equal steps."""
+    reader = FileReader(io.BytesIO(raw), content)
+    series, span = content.series, content.period.span
     try:
         pieces = list(reader)
     except DecodeError:
         return "refused"
     times = np.concatenate([np.empty(0, np.int64), *(piece.times for piece in pieces)])
     assert (np.diff(times) > 0).all(), "unsorted or repeated"
-    assert all(int(time) in _MONTH.span and time % 60_000 == 0 for time in times)
-    assert all(plausible(_SERIES.dataset, piece.values).all() for piece in pieces)
+    step = series.interval.typical
+    assert all(int(time) in span and time % step == 0 for time in times)
+    assert all(plausible(series.dataset, piece.values).all() for piece in pieces)
     summary = reader.summary
     assert len(times) == summary.rows == summary.received - sum(summary.rejected.values())
-    assert summary.missing == 43_200 - summary.rows
+    assert summary.missing == (span.end - span.start) // step - summary.rows
     return "read"
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-__all__ = ["big"]
+__all__ = ["big", "long_numbers"]
 
 _MB = 1_000_000
 
@@ -29,6 +30,13 @@ def big(seed: bytes) -> Iterator[tuple[str, bytes]]:
         yield f"a megabyte of letters at {place}", seed[:place] + b"x" * _MB + seed[place:]
         yield f"depth at {place}", seed[:place] + b"[" * 2_000 + b"]" * 2_000 + seed[place:]
         yield f"repeated from {place}", seed[:place] + seed[place:] * 2_000
+
+
+def long_numbers(seed: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield a good input once for each of its numbers, with 5,000 digits instead: `int` refuses so many."""
+    for found in re.finditer(rb"\d+", seed):
+        start, stop = found.span()
+        yield f"5,000 digits instead of {found[0]!r} at {start}", seed[:start] + b"9" * 5_000 + seed[stop:]
 
 
 def _places(seed: bytes) -> Iterator[int]:

@@ -6,7 +6,8 @@ the engine does, inside `decode_errors_as`, which turns a KeyError, TypeError, .
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,21 +16,24 @@ import attrs
 from chaos.fuzz import answers, archives, differing
 from chaos.fuzz.sound import sound_instrument, sound_moment, sound_page
 from marketfetch.adapters.binance_coinm import BinanceCoinm
+from marketfetch.adapters.binance_metrics import MetricsLayout
 from marketfetch.adapters.binance_spot import BinanceSpot
 from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.adapters.okx import Okx
+from marketfetch.archives.file_reader import FileContent
+from marketfetch.archives.periods import CalendarPeriod
 from marketfetch.decoding.layouts import decode_errors_as
 from marketfetch.decoding.validation import validate_page
 from marketfetch.engine.discovery import read_time
 from marketfetch.errors import DecodeError
 from marketfetch.exchange import Exchange
-from marketfetch.sources import Endpoint
+from marketfetch.sources import Archive, Endpoint
 from marketfetch.values.intervals import Interval
 from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span
 
-__all__ = ["CORPUS", "Target", "targets"]
+__all__ = ["CORPUS", "Target", "addressed", "families", "targets"]
 
 CORPUS = Path(__file__).with_name("corpus")
 """The first inputs of every run: good ones, and former failures named after their peculiarity."""
@@ -62,8 +66,26 @@ def targets() -> dict[str, Target]:
     return {target.name: target for target in found}
 
 
+def families() -> dict[str, tuple[Target, ...]]:
+    """Return the targets by the name of their corpus: those of one family read one format.
+
+    They run the same functions with another table of columns, and so reach the same branches.
+    """
+    found = defaultdict[str, tuple[Target, ...]](tuple)
+    for target in targets().values():
+        found[target.corpus] += (target,)
+    return dict(found)
+
+
+def addressed(members: Sequence[Target], message: bytes) -> tuple[Target, bytes]:
+    """Split an input of a family: its first byte says which member reads the rest."""
+    return members[(message[:1] or b"\x00")[0] % len(members)], message[1:]
+
+
 def _of_exchange(exchange: Exchange, family: str) -> Iterator[Target]:
     for kind in exchange.sources:
+        if issubclass(kind, Archive):
+            yield _file(exchange, kind)
         if not issubclass(kind, Endpoint):
             continue
         endpoint = exchange.endpoint(kind.dataset)
@@ -76,9 +98,25 @@ def _of_exchange(exchange: Exchange, family: str) -> Iterator[Target]:
     yield Target(f"{exchange.name} check", "answers", partial(answers.check, exchange))
 
 
+def _file(exchange: Exchange, kind: type[Archive]) -> Target:
+    """Return the target for the files of a dataset: a day of the smallest interval."""
+    interval = Interval.parse(next(iter(kind.intervals)))
+    series = Series.of(exchange.name, kind.dataset, _symbol(exchange), interval.name)
+    day = CalendarPeriod.parse("2026-06-01", utc_offset=kind.utc_offset)
+    read = partial(archives.read_file, FileContent(series, day, kind.layout))
+    corpus = "archive-file"
+    if exchange.name == "okx" or isinstance(kind.layout, MetricsLayout):
+        corpus = "okx-file" if exchange.name == "okx" else "metrics-file"
+    return Target(f"{exchange.name} {kind.dataset} file", corpus, read)
+
+
+def _symbol(exchange: Exchange) -> str:
+    return {"okx": "BTC-USDT-SWAP", "binance-coinm": "BTCUSD_PERP"}.get(exchange.name, "BTCUSDT")
+
+
 def _series(exchange: Exchange, endpoint: Endpoint) -> Iterator[Series]:
     """Yield a 1m series, and for candles a 1M series, whose grid has unequal steps."""
-    symbol = {"okx": "BTC-USDT-SWAP", "binance-coinm": "BTCUSD_PERP"}.get(exchange.name, "BTCUSDT")
+    symbol = _symbol(exchange)
     names = list(endpoint.intervals) or ["event"]
     chosen = ["1m", "1M"] if endpoint.dataset == "ohlcv" else ["1m" if "1m" in names else names[0]]
     for name in chosen:

@@ -21,6 +21,7 @@ from chaos.faults.lock_holders import writing_blocked
 from chaos.harness.store_contents import Oracle, check_contents
 from chaos.harness.store_fixtures import KINDS, StoreFixture, store_fixture
 from chaos.harness.trials import Effort, Result, Trial
+from chaos.harness.watch import Watch
 from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.fetchers.curl import CurlFetcher
@@ -120,12 +121,12 @@ class _Host:
         )
 
     async def _cancel(self, url: str, way: Way, clean: _LeakSnapshot) -> None:
-        ticks, began = self.ticks, time.monotonic()
+        ticks, watch = self.ticks, Watch()
         cancelled = asyncio.create_task(way(self._pipeline(url), self.rng.uniform(0.0, 0.25)))
         await asyncio.wait([cancelled], timeout=_TIMEOUT)
         assert cancelled.done(), f"not at its end after {_TIMEOUT:.0f} s"
         cancelled.result()
-        seconds = time.monotonic() - began
+        seconds = watch.seconds()
         assert seconds < _BAR, f"it took {seconds:.1f} s to end"
         assert self.ticks > ticks, "the loop stood still"
         left = _LeakSnapshot.now()
@@ -148,12 +149,12 @@ class _Host:
                 assert time.monotonic() < give_up, "no write waits for the lock"
                 await asyncio.sleep(0.01)
             await asyncio.sleep(self.rng.uniform(0.0, 0.5))
-            began = time.monotonic()
+            watch = Watch()
             for task in tasks:
                 assert not task.done(), "the lock blocked nothing"
                 task.cancel()
             await asyncio.wait(tasks, timeout=_TIMEOUT)
-            seconds = time.monotonic() - began
+            seconds = watch.seconds()
             assert all(task.cancelled() for task in tasks), f"not cancelled after {seconds:.1f} s: {tasks}"
             assert seconds < _BAR, f"it took {seconds:.1f} s to end"
             # The locks are still held: also a thread that waits for one ends soon after its run.

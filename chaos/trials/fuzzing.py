@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
-import re
-import subprocess
-import sys
 import tempfile
-import time
 import warnings
-from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
-import attrs
-
 from chaos.fuzz import sanitized
-from chaos.fuzz.big import big
+from chaos.fuzz.big import big, long_numbers
 from chaos.fuzz.mutating import mutations
-from chaos.fuzz.targets import CORPUS, Target, targets
+from chaos.fuzz.searching import searches, turns
+from chaos.fuzz.targets import CORPUS, families, targets
 from chaos.harness.trials import Effort, Result, Trial
 
 __all__ = ["corpus", "fuzzing", "guided", "large", "memory", "mutated"]
 
-_INPUTS = 10_000_000
+_INPUTS = 3_000_000
+_NIGHTLY = 200_000_000
 _LONGEST = 600
-_COVERAGE = re.compile(r"\bcov: (\d+)")
 
 
 def fuzzing(effort: Effort) -> Iterator[Result]:
@@ -62,7 +52,8 @@ def large(effort: Effort) -> Result:
     trial = Trial("a large or deep input is read soundly or refused", unit="inputs")
     with warnings.catch_warnings(action="error"):
         for target in targets().values():
-            for name, text in big(max(target.seeds(), key=len)):
+            long = chain.from_iterable(map(long_numbers, target.seeds()))
+            for name, text in chain(big(max(target.seeds(), key=len)), long):
                 with trial.attempt(f"{target.name}: {name}"):
                     target.read(text)
     return trial.result()
@@ -81,69 +72,26 @@ def mutated(effort: Effort) -> Result:
     return trial.result()
 
 
-@attrs.frozen
-class _Fuzzed:
-    """The result of one `chaos.fuzz.guided` process."""
-
-    target: str
-    counts: Counter[str]
-    edges: int
-    seconds: float
-    failure: str | None
-
-    def __str__(self) -> str:
-        return (
-            f"    {self.target:<34} {self.counts.total():>9,} inputs, {self.counts['read']:>9,} read,"
-            f" {self.counts['refused']:>9,} refused, {self.edges:>4} edges, {self.seconds:4.0f} s"
-        )
-
-
 def guided(effort: Effort) -> Result:
-    """Let atheris search inputs that reach new branches, each target in its own process."""
-    known = targets()
-    each = effort.choose(5_000, _INPUTS // len(known) + 1, 20 * _INPUTS // len(known))
-    with ThreadPoolExecutor(min(len(known), os.cpu_count() or 1)) as pool:
-        results = []
-        for fuzzed in pool.map(partial(_guide, runs=each, seed=effort.seed), known.values()):
-            print(fuzzed, flush=True)
-            results.append(fuzzed)
-    tried = sum(fuzzed.counts.total() for fuzzed in results)
-    failures = [f"{fuzzed.target}: {fuzzed.failure}" for fuzzed in results if fuzzed.failure]
-    bar = min(each * len(known), _INPUTS)
+    """Let atheris search inputs that reach new branches, each family of decoders in its own process."""
+    known = families()
+    each = effort.choose(5_000, _INPUTS // len(known), _NIGHTLY // len(known))
+    tried, failures = 0, list[str]()
+    with tempfile.TemporaryDirectory(prefix="marketfetch-fuzz-") as folder:
+        for turn in turns(searches(Path(folder)), each, effort.seed):
+            print(turn, flush=True)
+            tried += turn.tried
+            failures += turn.failures
+    bar = each * len(known)
     if tried < bar and not failures:
         failures.append(f"only {tried:,} inputs were tried in the time there was")
     return Result(
-        f"an input of a coverage-guided fuzzer is read soundly or refused, {len(known)} decoders",
+        f"an input of a guided fuzzer is read soundly or refused, {len(targets())} decoders",
         f"{tried:,} inputs",
         f"{tried - len(failures):,}",
         f"{bar:,}",
         tuple(failures),
     )
-
-
-def _guide(target: Target, runs: int, seed: int) -> _Fuzzed:
-    began = time.monotonic()
-    # A time limit of about 100 x the usual; a target that reaches it is reported with too few inputs.
-    bound = 30 + runs // 200
-    with tempfile.TemporaryDirectory(prefix="marketfetch-fuzz-") as name:
-        folder = Path(name)
-        (folder / "seeds").mkdir()
-        for number, text in enumerate(target.seeds()):
-            (folder / "seeds" / f"{number}").write_bytes(text)
-        command = [sys.executable, "-m", "chaos.fuzz.guided", target.name, str(runs)]
-        command += [str(seed + 1), str(bound), name]  # seed 0 means "random" to libFuzzer
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=2 * bound, check=False
-        )
-        counts = folder / "counts.json"
-        seen = Counter[str](json.loads(counts.read_text("utf-8")) if counts.exists() else {})
-        found = [f"{file.name[:8]} {file.read_bytes()!r}" for file in folder.glob("*-*") if file.is_file()]
-    failure = None
-    if done.returncode or found:
-        place = CORPUS / target.corpus
-        failure = f"{' '.join(found)}; mend it, and keep the input in {place}\n{done.stderr[-600:]}"
-    edges = max(map(int, _COVERAGE.findall(done.stderr)), default=0)
-    return _Fuzzed(target.name, seen, edges, time.monotonic() - began, failure)
 
 
 def memory(effort: Effort) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from itertools import islice
@@ -12,10 +13,12 @@ import attrs
 import numpy as np
 import pytest
 
-from chaos.fuzz import sanitized
+import chaos.fuzz.__main__ as command
+from chaos.fuzz import sanitized, searching
 from chaos.fuzz.mutating import mutations
+from chaos.fuzz.searching import Search, Turn, searches
 from chaos.fuzz.sound import sound_instrument, sound_moment, sound_page
-from chaos.fuzz.targets import CORPUS, START, Target, targets
+from chaos.fuzz.targets import CORPUS, START, Target, addressed, families, targets
 from chaos.harness.trials import Effort, Result
 from chaos.trials import fuzzing
 from marketfetch.decoding.layouts import Decoded
@@ -67,13 +70,115 @@ def test_a_reader_that_trips_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
         assert "KeyError" in result.failures[0]
 
 
-def test_the_guided_fuzzer_counts_what_it_tries() -> None:
+@pytest.fixture
+def search(tmp_path: Path) -> Search:
     pytest.importorskip("atheris", reason="no wheel of atheris for this system or Python")
-    found = fuzzing._guide(targets()["okx time"], runs=3_000, seed=1)
-    assert found.failure is None
-    assert found.counts.total() == 3_000
-    assert found.counts["read"] > 0
-    assert found.edges > 0
+    return next(search for search in searches(tmp_path) if search.family == "csv-lines")
+
+
+def test_the_guided_fuzzer_counts_what_it_tries(search: Search) -> None:
+    turn = search.turn(runs=3_000, seed=0)
+    assert (turn.failures, turn.tried) == ((), 3_000)
+    assert turn.edges > 0
+    assert turn.kept == len([*search.folder.joinpath("inputs").iterdir()]) > 0
+    assert {*search.counts()} == {"CSV: flow", "CSV: symbol", "CSV: dates"}
+    assert all(verdicts["read"] and verdicts["refused"] for verdicts in search.counts().values())
+
+
+def test_the_next_turn_continues(search: Search) -> None:
+    first, second = (search.turn(runs=3_000, seed=0) for _ in range(2))
+    assert search.tried() == first.tried + second.tried == 6_000
+    assert first.kept <= second.kept < 1.5 * first.kept, "it grows with every turn"
+    assert second.edges >= first.edges
+
+
+def test_an_input_that_fails_is_kept(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    harmful = search.folder / "inputs" / "harmful"
+    harmful.parent.mkdir(parents=True)
+    harmful.write_bytes(b"\x01harmful")
+    program = """
+import chaos.fuzz.archives as archives, chaos.fuzz.guided as guided
+def trips(layout, text):
+    assert text != b"harmful"
+    return "refused"
+archives._lines = trips
+guided.main()
+"""
+    monkeypatch.setattr(searching, "PROGRAM", ("-c", program))
+    for _ in range(2):
+        (failure,) = search.turn(runs=500, seed=0).failures
+        assert failure.startswith("CSV: symbol, ")
+        assert "b'harmful'" in failure
+        assert "AssertionError" in failure
+    harmful.unlink()
+    assert search.turn(runs=500, seed=0).failures, "libFuzzer kept the input that failed"
+    monkeypatch.undo()
+    assert not search.turn(runs=500, seed=0).failures
+
+
+def test_what_was_kept_is_given_to_the_whole_family(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trips(text: bytes) -> str:
+        return {b"": "refused"}[text[:1]]
+
+    relative = Target("relative", "csv-lines", trips)
+    (failure, *_) = attrs.evolve(search, members=(*search.members, relative)).turn(runs=200, seed=0).failures
+    assert failure.startswith("relative, ")
+    assert "KeyError" in failure
+
+
+def test_the_first_byte_of_an_input_chooses_the_decoder() -> None:
+    members = families()["csv-lines"]
+    for message, name in ((b"\x00a", "flow"), (b"\x02a", "dates"), (b"\x04a", "symbol")):
+        target, text = addressed(members, message)
+        assert (target.name, text) == (f"CSV: {name}", b"a")
+    assert addressed(members, b"") == (members[0], b"")
+
+
+def test_the_command_continues_and_counts_anew_for_other_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def turn(self: Search, runs: int, seed: int) -> Turn:
+        before = self.tried()
+        (self.folder / "inputs").mkdir(parents=True, exist_ok=True)
+        (self.folder / "inputs" / str(before)).touch()
+        counts = {self.family: {"read": before, "refused": runs}}
+        (self.folder / "counts.json").write_text(json.dumps(counts), "utf-8")
+        return Turn(self.family, runs, 1, 1, 0, ())
+
+    def counted(inputs: int) -> list[int]:
+        assert command.main(["--inputs", str(inputs), "--folder", str(tmp_path)]) == 0
+        return [search.tried() for search in searches(tmp_path)]
+
+    monkeypatch.setattr(Search, "turn", turn)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    many = len(families())
+    assert counted(10 * many) == [10] * many
+    assert counted(20 * many) == [20] * many
+    assert counted(20 * many) == [20] * many
+    assert f"{20 * many} inputs so far, {10 * many} of them read; 20 or more" in capsys.readouterr().out
+    (tmp_path / "code").write_text("of another version", "utf-8")
+    assert counted(10 * many) == [10] * many
+    assert "The code has changed" in capsys.readouterr().out
+    assert len([*tmp_path.glob("*/inputs/*")]) == 2 * many
+
+
+def test_the_command_says_that_it_needs_atheris(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["--folder", str(tmp_path)])
+    assert "atheris is not installed" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
+def test_the_command_ends_with_what_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr(Search, "turn", lambda self, runs, seed: Turn(self.family, 5, 1, 1, 0, ("it trips",)))
+    assert command.main(["--folder", str(tmp_path)]) == 1
+    assert capsys.readouterr().out.count("FAILED: it trips") == len(families())
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,15 @@ def test_help_imports_nothing_that_takes_long(words: list[str]) -> None:
     assert not HEAVY & set(said.stdout.rpartition("|")[2].split())
 
 
+def test_hardly_anything_is_imported_before_signals_are_handled() -> None:
+    """Until then Ctrl-C shows a traceback."""
+    code = "import sys, marketfetch.cli.main\nprint(*sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ours = {name for name in said.stdout.split() if name.startswith("marketfetch")}
+    modules = {"", ".cli", ".cli.main", ".cli.signals"}
+    assert ours == {f"marketfetch{name}" for name in modules}
+
+
 def test_the_command_alone_shows_its_help_and_is_a_wrong_call(marketfetch_process: Command) -> None:
     alone, asked, helped = marketfetch_process(), marketfetch_process("--help"), marketfetch_process("help")
     assert (alone.returncode, alone.stdout) == (2, "")

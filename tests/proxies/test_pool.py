@@ -162,6 +162,17 @@ async def test_weight_used_by_others_is_learned_from_the_header() -> None:
     await succeed(pool, pool=probed)
 
 
+@pytest.mark.parametrize("used", ["", "-1", "1.5", "many", "\u0661", "9" * 16, "9" * 400, "9" * 5_000])
+async def test_a_header_without_a_plausible_weight_tells_nothing(used: str) -> None:
+    """Python refuses to read numbers of more than 4,300 digits."""
+    pool = Direct()
+    probed = LimitPool("probed", 100, 60_000, "clock", used_header="X-Used")
+    async with pool.lease(request(pool=probed)) as lease:
+        lease.answered(answer(x_used=used))
+    with anyio.fail_after(5):
+        await succeed(pool, pool=probed)
+
+
 async def test_a_cancelled_request_counts_as_spent() -> None:
     pool = Direct()
     small = LimitPool("small", 2, 60_000)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "StdoutClosed",
-    "ensure_std_streams",
     "print_document",
     "print_error",
     "print_result",
@@ -89,17 +88,3 @@ def print_document(page: Document, stream: TextIO) -> None:
 def _bold(text: str) -> str:
     # No colour: yellow, cyan and green cannot be read on a light background.
     return f"\x1b[1m{text}\x1b[0m"
-
-
-def ensure_std_streams() -> None:
-    """Open each of the three standard streams that is closed, and let the streams write any character."""
-    # A file that is opened later, such as a store, would get a free number below 3, and the output with it.
-    while (lowest := os.open(os.devnull, os.O_RDWR)) < 3:
-        pass
-    os.close(lowest)
-    for name, number in (("stdout", 1), ("stderr", 2)):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
-        elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")

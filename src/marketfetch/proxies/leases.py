@@ -10,7 +10,7 @@ import attrs
 
 from marketfetch.errors import Banned, LocalResourceError, RateLimitExceeded, RetryableError
 from marketfetch.proxies.address_limits import Shared
-from marketfetch.ratelimit.backoff import parse_http_date
+from marketfetch.ratelimit.backoff import parse_http_date, used_weight
 from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
 from marketfetch.ratelimit.egress_queue import EgressSlot
 from marketfetch.reports import EgressReport
@@ -77,14 +77,14 @@ class RotatingLease:
         # The steady clock of the registry: the times in the response jump when the system clock is set.
         now, headers = self._registry.now(), response.headers
         date = _http_date(headers.get("date", ""))
-        used = headers.get((self._request.cost.pool.used_header or "").lower(), "")
+        used = used_weight(headers, self._request.cost.pool.used_header or "")
         with self._registry.lock:
             budget = self._slot.budget
             if date is not None and "age" not in headers:  # with an age it is from a cache, and old
                 budget.clock.observe(self._leased_at, now, date)
             if not self._released:
                 self._release(now, connection_kept=True)
-                budget.sync_with_header(int(used) if used.isdecimal() else None, self._leased_at, now)
+                budget.sync_with_header(used, self._leased_at, now)
             self._state.breaker.succeeded(self._request.base_url)
             self._changed(self._state)
 

@@ -1,4 +1,4 @@
-"""How long to wait before a retry: exponential backoff with jitter, the `Retry-After` header, HTTP dates."""
+"""How long to wait before a retry, and what headers say of waits, dates and used weight."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from email.utils import parsedate_to_datetime
 
 from marketfetch.values.settings import RetryPolicy
 
-__all__ = ["parse_http_date", "retry_after", "retry_waits", "to_local_time"]
+__all__ = ["parse_http_date", "retry_after", "retry_waits", "to_local_time", "used_weight"]
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
+_WEIGHT = re.compile(r"[0-9]{1,15}")  # a larger number is none of a limit
 _LONGEST = 3 * 86_400
 """Seconds: no exchange bans an address for longer, so that a longer wait is a mistake."""
 
@@ -59,6 +60,16 @@ def to_local_time(theirs: int, headers: Mapping[str, str], now: int) -> int:
     """
     answered = parse_http_date(headers.get("date", ""))
     return theirs if answered is None else now + theirs - answered
+
+
+def used_weight(headers: Mapping[str, str], name: str) -> int | None:
+    """Return what a header says is used of a limit; None if it is absent or no plausible number.
+
+    >>> used_weight({"x-mbx-used-weight-1m": "40"}, "X-MBX-USED-WEIGHT-1M")
+    40
+    """
+    text = headers.get(name.lower(), "")
+    return int(text) if _WEIGHT.fullmatch(text) else None
 
 
 def retry_waits(policy: RetryPolicy, rng: random.Random) -> Iterator[tuple[int, float | None]]:
