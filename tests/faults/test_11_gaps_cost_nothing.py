@@ -69,7 +69,7 @@ def gappy(number: int, verdict: Callable[[SpanSet, SpanSet], Coverage]) -> Batch
 
 
 class Costs:
-    """The calls that the steps of a long work take: counted, which takes time, for those alone that matter."""
+    """The calls that the steps of a long work take: counted, which takes long, for those that matter."""
 
     def __init__(self) -> None:
         self.early = self.late = 0
