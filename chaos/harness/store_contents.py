@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -22,6 +22,7 @@ import duckdb
 import numpy as np
 import psycopg
 import pyarrow as pa
+from numpy.typing import ArrayLike
 from psycopg import sql
 from pyarrow import parquet
 
@@ -263,8 +264,8 @@ def _of_tables(kind: str, query: Query) -> Contents:
     return found
 
 
-def _columns(series: Series, rows: Iterable[tuple[Any, ...]]) -> Columns:
-    table = np.array(list(rows), np.float64).reshape(-1, 1 + len(series.dataset.names))  # None becomes NaN
+def _columns(series: Series, rows: ArrayLike) -> Columns:
+    table = np.asarray(rows, np.float64).reshape(-1, 1 + len(series.dataset.names))  # None becomes NaN
     return Columns(table[:, 0].astype(np.int64), table[:, 1:].T)
 
 
@@ -278,7 +279,7 @@ def _of_parquet(url: str) -> Contents:
         dataset, *names = home.parts[-4:]
         exchange, symbol, interval = (name.partition("=")[2] for name in names)
         series = Series.of(exchange, dataset, symbol, interval)
-        lines: list[tuple[Any, ...]] = []
+        tables = [np.empty((0, 1 + len(series.dataset.names)))]
         coverage = Coverage()
         for file in sorted(home.glob("*.parquet")):
             table = parquet.ParquetFile(file)
@@ -290,9 +291,9 @@ def _of_parquet(url: str) -> Contents:
                 continue
             coverage |= _known(note["coverage"])
             rows = table.read()
-            times = rows.column("open_time").cast(pa.int64()).to_pylist()
-            lines += zip(times, *(rows.column(n).to_pylist() for n in series.dataset.names), strict=True)
-        found[series] = StoredSeries(_columns(series, lines), coverage)
+            columns = [rows.column("open_time").cast(pa.int64()), *map(rows.column, series.dataset.names)]
+            tables.append(np.column_stack([one.cast(pa.float64()).to_numpy() for one in columns]))
+        found[series] = StoredSeries(_columns(series, np.concatenate(tables)), coverage)
     return found
 
 

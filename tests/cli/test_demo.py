@@ -15,11 +15,12 @@ from tests.support.commands import Command
 duckdb = pytest.importorskip("duckdb")
 
 
+# 100 days: two whole months are among them at any time of the year, and their files are worth the reading.
 @pytest.mark.timeout(300)  # it fetches months of history, on a machine that may be busy
 def test_demonstration_tells_what_it_does_and_succeeds(marketfetch: Command, tmp_path: Path) -> None:
     path = tmp_path / "kept.duckdb"
     said = subprocess.run(
-        [sys.executable, "-m", "marketfetch", "demo", "--keep", str(path)],
+        [sys.executable, "-m", "marketfetch", "demo", "--days", "100", "--keep", str(path)],
         capture_output=True,
         text=True,
         check=False,

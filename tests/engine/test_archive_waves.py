@@ -125,7 +125,8 @@ def test_whatever_is_wrong_with_an_archive_the_truth_is_stored(
     store, start = MemorySink(), "2026-01-01"
     slow = {ArchiveFaultKind.SLOW_DOWN, ArchiveFaultKind.BOMB}  # each is a wait, or 100 MB of text
     rate = 0.1 if kind in slow else 1.0
-    with site(ArchiveFaults(kinds=[kind], rate=rate, times=1 if heals else None)) as place:
+    faults = ArchiveFaults(kinds=[kind], rate=rate, times=1 if heals else None)
+    with site(faults, since="2025-12-01") as place:
         report = place.fetch(store, start=start)
         for symbol in SYMBOLS:
             assert_holds(store, place.market, series(symbol), span_of(start, END))

@@ -152,8 +152,8 @@ def _request(weight: int = 1) -> mf.protocols.Request:
 
 
 async def _spend(pool: mf.ProxyPool, weight: int = 1) -> bool:
-    """Whether a request is leased at once."""
-    with anyio.move_on_after(0.05):
+    """Whether a request is leased at once; a machine that is busy takes a while, and a window is a minute."""
+    with anyio.move_on_after(0.5):
         async with pool.lease(_request(weight)) as lease:
             lease.answered(mf.protocols.Response(200, {}, b"", 0, 0))
             return True

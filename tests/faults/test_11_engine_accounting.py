@@ -69,14 +69,15 @@ def unusable(row: Any) -> Any:
     return with_field(5, "-1")(row) if time_of(row) // MINUTE % 2 == 1 else row
 
 
-def calls_of_a_run(name: str, days: int) -> int:
-    """Fill so many days of which every second minute is missing, through the simulated exchange."""
-    later, minutes = START + 400 * DAY, range(START + MINUTE, START + days * DAY, 2 * MINUTE)
+def calls_of_a_run(name: str, hours: int) -> int:
+    """Fill so many hours of which every second minute is missing, through the simulated exchange."""
+    later, end = START + 400 * DAY, START + hours * 60 * MINUTE
+    minutes = range(START + MINUTE, end, 2 * MINUTE)
     gaps = [Span(minute, minute + MINUTE) for minute in minutes] if name == "absent" else []
     edit = changing(unusable, "klines") if name == "unusable" else None
     options = SimulatorOptions(limits=None, now=lambda: later, edit=edit)
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=1, gaps=gaps), options) as exchange:
-        query = Query(symbols="BTCUSDT", start=START, end=START + days * DAY)
+        query = Query(symbols="BTCUSDT", start=START, end=end)
         settings = Settings(concurrency=4, clock=lambda: later)
         pipeline = Pipeline(SmallPages(exchange.base_url), query, MemorySink(), settings=settings)
 
@@ -87,14 +88,14 @@ def calls_of_a_run(name: str, days: int) -> int:
 
         report, calls = anyio.run(work)
     assert report.complete
-    assert len(report.series[0].empty) + len(report.series[0].unusable) == days * 720
+    assert len(report.series[0].empty) + len(report.series[0].unusable) == hours * 30
     return calls
 
 
 @pytest.mark.parametrize("name", ["absent", "unusable"])
 def test_four_times_the_holes_are_about_four_times_the_work(name: str) -> None:
-    calls_of_a_run(name, 1)  # imports what is imported late
-    few, many = (calls_of_a_run(name, days) for days in (2, 8))
+    calls_of_a_run(name, 2)  # imports what is imported late
+    few, many = (calls_of_a_run(name, hours) for hours in (24, 96))
     # Uniting by halves adds a little for each doubling; uniting whole sets would double it.
     assert many < 5.5 * few, (few, many)
 

@@ -19,7 +19,7 @@ from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import MINUTE, START, batch, candles
 
 OHLCV = Dataset.parse("ohlcv")
-GAPS = 20_000
+GAPS = 8_000
 MAPPING = TableMapping("candles", time="ts", symbol="symbol", columns={"ohlcv": {"open": "o"}})
 
 

@@ -261,7 +261,7 @@ def test_a_composite_that_the_store_refuses_is_offered_once_by_each_run() -> Non
 
         async def work() -> None:
             async with world.following(store, composites=[basket]):
-                await until(lambda: covered_until(store) > NOON + 20 * MINUTE)
+                await until(lambda: store.refused > 0 and covered_until(store) > NOON + 20 * MINUTE)
 
         world.run(work)
     assert store.refused == 1

@@ -97,10 +97,14 @@ def site(
     market: GeneratedMarket | None = None,
     former: GeneratedMarket | None = None,
     ranges: bool = True,
+    since: str = "2025-10-01",
 ) -> Iterator[Site]:
-    """Start an exchange and its archive; `former` are contracts that only the archive knows."""
+    """Start an exchange and its archive; `former` are contracts that only the archive knows.
+
+    The archive begins `since`: it renders a file that is listed, whether or not somebody reads it.
+    """
     market = market or GeneratedMarket(SYMBOLS)
-    options = ArchiveOptions(since=moment("2025-10-01"), faults=faults, former=former, ranges=ranges)
+    options = ArchiveOptions(since=moment(since), faults=faults, former=former, ranges=ranges)
     with simulate_binance(market, archive=options, now=lambda: place.clock) as (exchange, archive):
         place = Site(exchange, archive, market, moment(now))
         yield place

@@ -38,7 +38,7 @@ class Client:
 
 
 @contextlib.contextmanager
-def client_of(exchange: LoopbackServer, timeout: float = 10) -> Iterator[Client]:
+def client_of(exchange: LoopbackServer, timeout: float = 60) -> Iterator[Client]:
     host, port = exchange.address
     if exchange.certificate is None:
         connection = http.client.HTTPConnection(host, port, timeout=timeout)

@@ -111,8 +111,9 @@ class BoardContract:
         """The processes are forked from this one."""
 
         def count() -> None:
+            board = self.make_board(place)
             for _ in range(10):
-                self.make_board(place).change("x", _count)
+                board.change("x", _count)
 
         children = [self._fork(count), self._fork(count)]
         assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
