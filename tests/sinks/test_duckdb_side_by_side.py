@@ -187,6 +187,15 @@ def test_without_memory_for_two_the_group_is_written_in_turn(store: DuckDBSink) 
     assert all(len(store.read(one.series, EVER)) == 4 for one in FOUR)
 
 
+def test_a_memory_limit_without_room_for_two_has_one_connection(tmp_path: Path, seen: Transactions) -> None:
+    store = DuckDBSink(tmp_path / "market.duckdb", memory_limit="40MB")
+    store.prepare([OHLCV])
+    with store.group_writer() as take:
+        take(FOUR)
+    assert seen.connections == 1
+    assert all(len(store.read(one.series, EVER)) == 4 for one in FOUR)
+
+
 def test_where_no_thread_can_be_started_the_group_is_written_in_turn(
     store: DuckDBSink, seen: Transactions, monkeypatch: pytest.MonkeyPatch
 ) -> None:

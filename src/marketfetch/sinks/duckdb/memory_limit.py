@@ -32,6 +32,11 @@ class MemoryLimit:
     _before: str = attrs.field(default="", init=False)
     _allowed: str = attrs.field(default=_SMALL, init=False)
 
+    @property
+    def has_room_for_two(self) -> bool:
+        """Whether the user's limit lets two transactions run side by side."""
+        return _size(self._allowed) >= _size(_SMALL)
+
     @contextmanager
     def applied(self, connection: duckdb.DuckDBPyConnection, limit: str) -> Iterator[None]:
         """Set a limit for the block; raises duckdb.Error for one that DuckDB does not take."""

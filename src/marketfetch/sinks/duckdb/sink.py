@@ -166,7 +166,9 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
                 try:
                     with connections.connection() as connection:
                         shared.memory.shrink(connection)
-                        self._write_group(connection, batches)
+                        # Half of a group that is durable takes more memory to merge again than to append.
+                        together = shared.memory.has_room_for_two
+                        (self._write_group if together else self._write_in_turn)(connection, batches)
                 except OutOfMemory:
                     with connections.connection() as connection:  # a new one with the full limit
                         self._write_in_turn(connection, batches)
