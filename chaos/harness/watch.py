@@ -20,23 +20,29 @@ class Watch:
     def __init__(self, pid: int | None = None, *, tasks: Path | None = None) -> None:
         self._tasks = tasks or Path(f"/proc/{pid or os.getpid()}/task")
         self._began = time.monotonic()
-        self._first: dict[str, int] = {}
         self._last: dict[str, int] = {}
+        self._waited = 0
         self.look()
 
     def look(self) -> None:
-        """Read how long each thread has waited; after the end of a thread nothing tells it any more."""
+        """Read how long each thread has waited; after the end of a thread nothing tells it any more.
+
+        Threads wait at the same time: of the waits since the last look only the longest counts.
+        """
+        since = [0]
         for file in self._tasks.glob("*/schedstat"):
             try:
                 _, waited, _ = file.read_text("ascii").split()
             except (OSError, ValueError):
                 continue  # the thread has ended
-            self._last[file.parent.name] = int(waited)
-            self._first.setdefault(file.parent.name, int(waited))
+            thread = file.parent.name
+            since.append(int(waited) - self._last.get(thread, int(waited)))
+            self._last[thread] = int(waited)
+        self._waited += max(since)
 
     def without_processor(self) -> float:
-        """Return the seconds that all threads together waited for a processor, until the last look."""
-        return sum(last - self._first[thread] for thread, last in self._last.items()) / 1e9
+        """Return the seconds in which the process waited for a processor, until the last look."""
+        return self._waited / 1e9
 
     def seconds(self) -> float:
         """Return the seconds that count."""

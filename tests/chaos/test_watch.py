@@ -34,6 +34,14 @@ def test_seconds_without_a_processor_do_not_count(tmp_path: Path, clock: list[fl
     assert watch.seconds() == pytest.approx(8.0 - 4.0 - 0.5)
 
 
+def test_threads_that_wait_at_the_same_time_wait_once(tmp_path: Path, clock: list[float]) -> None:
+    waits(tmp_path, main=0.0, one=0.0, two=0.0)
+    watch = Watch(tasks=tmp_path)
+    clock[0] += 6.0
+    waits(tmp_path, main=0.1, one=4.0, two=4.0)
+    assert watch.seconds() == pytest.approx(2.0)
+
+
 def test_what_a_thread_waited_is_known_after_its_end(tmp_path: Path, clock: list[float]) -> None:
     waits(tmp_path, main=5.0)
     watch = Watch(tasks=tmp_path)
