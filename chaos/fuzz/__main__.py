@@ -33,10 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("atheris is not installed, or has no wheel for this system; `make chaos` needs none")
     families = searches(options.folder)
     _forget_other_code(options.folder, families)
+    failures: list[str] = []
     try:
-        failures = _search(families, options.inputs, options.seed)
+        _search(families, options.inputs, options.seed, failures)
     except KeyboardInterrupt:
-        failures = []
         print("stopped; the same command continues")
     print(_summary(families))
     for failure in failures:
@@ -44,12 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return bool(failures)
 
 
-def _search(families: list[Search], inputs: int, seed: int | None) -> list[str]:
-    """Let the searches take turns until each has its share of the inputs; return what failed."""
+def _search(families: list[Search], inputs: int, seed: int | None, failures: list[str]) -> None:
+    """Let the searches take turns until each has its share of the inputs; add what failed to `failures`."""
     share = -(-inputs // len(families))
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
     print(f"seed {seed}")
-    failures: list[str] = []
     while waiting := [search for search in families if search.tried() < share]:
         runs = min(_TURN, share - min(search.tried() for search in waiting))
         for turn in turns(waiting, runs, seed):
@@ -59,12 +58,17 @@ def _search(families: list[Search], inputs: int, seed: int | None) -> list[str]:
                 failures.append(f"{turn.family}: no input was tried")
         if failures:
             break
-    return failures
 
 
 def _summary(families: list[Search]) -> str:
-    counts = [verdicts for search in families for verdicts in search.counts().values()]
-    tried = [sum(verdicts.values()) for verdicts in counts] or [0]
+    nothing = {"read": 0, "refused": 0}
+    counts = [
+        verdicts.get(target.name, nothing)
+        for search in families
+        for verdicts in [search.counts()]
+        for target in search.members
+    ]
+    tried = [sum(verdicts.values()) for verdicts in counts]
     read = sum(verdicts["read"] for verdicts in counts)
     least = f"{min(tried):,} or more for each of {len(tried)} decoders"
     return f"{sum(tried):,} inputs so far, {read:,} of them read; {least}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,8 @@ def test_the_command_continues_and_counts_anew_for_other_code(
         before = self.tried()
         (self.folder / "inputs").mkdir(parents=True, exist_ok=True)
         (self.folder / "inputs" / str(before)).touch()
-        counts = {self.family: {"read": before, "refused": runs}}
+        counts = {target.name: {"read": 0, "refused": 0} for target in self.members}
+        counts[self.members[0].name] = {"read": before, "refused": runs}
         (self.folder / "counts.json").write_text(json.dumps(counts), "utf-8")
         return Turn(self.family, runs, 1, 1, 0, ())
 
@@ -155,7 +156,7 @@ def test_the_command_continues_and_counts_anew_for_other_code(
     assert counted(10 * many) == [10] * many
     assert counted(20 * many) == [20] * many
     assert counted(20 * many) == [20] * many
-    assert f"{20 * many} inputs so far, {10 * many} of them read; 20 or more" in capsys.readouterr().out
+    assert f"{20 * many} inputs so far, {10 * many} of them read; 0 or more" in capsys.readouterr().out
     (tmp_path / "code").write_text("of another version", "utf-8")
     assert counted(10 * many) == [10] * many
     assert "The code has changed" in capsys.readouterr().out
@@ -172,6 +173,21 @@ def test_the_command_says_that_it_needs_atheris(
     assert not [*tmp_path.iterdir()]
 
 
+def test_what_failed_before_the_command_was_stopped_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def turns(waiting: Sequence[Search], runs: int, seed: int) -> Iterator[Turn]:
+        yield Turn(waiting[0].family, 5, 1, 1, 0, ("it trips",))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr(command, "turns", turns)
+    assert command.main(["--folder", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert "FAILED: it trips" in said
+    assert f"0 or more for each of {len(targets())} decoders" in said
+
+
 def test_the_command_ends_with_what_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -184,14 +200,23 @@ def test_the_command_ends_with_what_failed(
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ("values[line * rows + row] =", "values[line * rows + row + 1] ="),
+        ("values[line * stride] = whole", "values[line * stride + 1] = whole"),
+        ("&values[line * stride] : &unused", "&values[line * stride + 1] : &unused"),
         ("&times[row]", "&times[row - 1]"),
         ("while (is_digit(*at))\n            at++;", "while (*at)\n            at++;\n        at++;"),
         ("return c <= ',' && (c < ' ' || c == ',' || c == '\"');", "return c == ',';"),
         ("< 2 * WINDOW + LOOK_AHEAD", "< WINDOW"),
         ("enum { WINDOW = 64, LOOK_AHEAD = 24 };", "enum { WINDOW = 64, LOOK_AHEAD = -8 };"),
     ],
-    ids=["beyond values", "before times", "beyond the text", "beyond a line", "beyond a window", "far ahead"],
+    ids=[
+        "beyond values",
+        "beyond values, quickly",
+        "before times",
+        "beyond the text",
+        "beyond a line",
+        "beyond a window",
+        "far ahead",
+    ],
 )
 def test_a_decoder_that_leaves_its_memory_is_noticed(right: str, wrong: str, tmp_path: Path) -> None:
     text = sanitized.SOURCE.read_text("utf-8")
