@@ -187,6 +187,26 @@ def test_without_memory_for_two_the_group_is_written_in_turn(store: DuckDBSink) 
     assert all(len(store.read(one.series, EVER)) == 4 for one in FOUR)
 
 
+@pytest.mark.parametrize("daemon", [True, False])
+def test_a_thread_that_is_stuck_ends_with_the_process_as_that_of_the_writer_does(
+    store: DuckDBSink, *, daemon: bool
+) -> None:
+    found: list[bool] = []
+
+    def write(*_: object) -> None:
+        found.append(threading.current_thread().daemon)
+
+    def work() -> None:
+        with store.group_writer() as take:
+            take(FOUR)
+
+    with patch.object(DuckDBSink, "_write", write):
+        writer = threading.Thread(target=work, daemon=daemon)
+        writer.start()
+        writer.join()
+    assert found == [daemon] * len(FOUR)
+
+
 def test_a_memory_limit_without_room_for_two_has_one_connection(tmp_path: Path, seen: Transactions) -> None:
     store = DuckDBSink(tmp_path / "market.duckdb", memory_limit="40MB")
     store.prepare([OHLCV])

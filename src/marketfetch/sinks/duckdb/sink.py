@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from time import monotonic
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -190,15 +190,23 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
             return
         # Neither transaction sees the ids of the series that the other adds.
         spare = len({batch.series for batch in here})
-        with closing(connection.cursor()) as cursor, ThreadPoolExecutor(1) as pool:
+        with closing(connection.cursor()) as cursor:
             _draw_no_bar(cursor)
+            written: Future[None] = Future()
+            work = partial(self._write_in_turn, cursor, there, spare)
+            # Not a ThreadPoolExecutor: Python waits for its threads at the end, also for one that is stuck.
+            # This one is a daemon where the thread of the writer is.
+            thread = Thread(target=_settle, args=(written, work), name="marketfetch-duckdb")
             try:
-                other = pool.submit(self._write_in_turn, cursor, there, spare)
+                thread.start()
             except RuntimeError:  # no thread can be started
                 self._write_in_turn(connection, batches)
                 return
-            self._write_in_turn(connection, here)  # if it raises, leaving the block waits for the other
-            other.result()
+            try:
+                self._write_in_turn(connection, here)
+            finally:
+                thread.join()
+            written.result()
 
     def _write_in_turn(
         self, connection: duckdb.DuckDBPyConnection, batches: Sequence[Batch], spare: int = 0
@@ -354,6 +362,13 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         found = connection.execute(select(table, query.newest), parameters).fetchnumpy()
         rows = np.column_stack([np.ma.filled(line, np.nan) for line in found.values()])
         return table.from_db_rows(query.series.dataset, rows[:: 1 if query.newest is None else -1])
+
+
+def _settle(written: Future[None], work: Callable[[], None]) -> None:
+    try:
+        written.set_result(work())
+    except BaseException as error:  # noqa: BLE001  # raised on the thread of the writer
+        written.set_exception(error)
 
 
 def _draw_no_bar(connection: duckdb.DuckDBPyConnection) -> None:
