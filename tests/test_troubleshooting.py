@@ -26,6 +26,7 @@ from marketfetch.protocols import PageOutcome
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
 from marketfetch.testing.http.messages import ServerReply, ServerRequest
 from marketfetch.values.http import Egress, Response
+from marketfetch.values.slices import Slice
 
 PAGE = Path(__file__).parents[1] / "docs" / "troubleshooting.md"
 NAMES = {name for name in errors.__all__ if name[0].isupper()}
@@ -83,9 +84,10 @@ def wait_too_long(_: str) -> None:
 
 
 def page_without_end(_: str) -> None:
-    guard = ProgressGuard()
+    guard, span = ProgressGuard(), mf.Span(0, 60_000)
+    part = Slice(mf.Series.of("okx", "ohlcv", "BTC-USDT", "1m"), span, rows=1)
     for _repeated in range(100):
-        guard.observe(PageOutcome(mf.SpanSet.of(mf.Span(0, 1))))
+        guard.observe(PageOutcome(mf.SpanSet.of(span), remaining=(part,)))
 
 
 def get_a_login_page(url: str) -> None:
