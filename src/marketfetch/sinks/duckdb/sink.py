@@ -366,9 +366,11 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
 
 def _settle(written: Future[None], work: Callable[[], None]) -> None:
     try:
-        written.set_result(work())
+        work()
     except BaseException as error:  # noqa: BLE001  # raised on the thread of the writer
         written.set_exception(error)
+    else:
+        written.set_result(None)
 
 
 def _draw_no_bar(connection: duckdb.DuckDBPyConnection) -> None:
