@@ -150,7 +150,7 @@ def _fed(store: Store, batches: Sequence[Batch]) -> float:
     began = time.perf_counter()
     if isinstance(store, SupportsGroupCommit):
         with store.group_writer() as write_group:
-            for group in _groups(batches, store.group_rows):
+            for group in _groups(batches, store.transaction_rows):
                 write_group(group)
     else:
         with store.writer() as write:

@@ -121,7 +121,7 @@ class InFlightLimit:
     def of(cls, sink: Sink, concurrency: int) -> InFlightLimit:
         """Return the limit for runs that fetch candles and funding rates in pages of the largest size."""
         assert isinstance(sink, SupportsBatchSize)
-        together = 2 * sink.group_rows if isinstance(sink, SupportsGroupCommit) else 0
+        together = 2 * sink.transaction_rows if isinstance(sink, SupportsGroupCommit) else 0
         rows = max(concurrency * (_CANDLES + _EVENTS), sink.batch_rows)
         rows += max(sink.batch_rows, together) * sink.max_writers
         return cls(rows, rows // _CANDLES + concurrency * 2 + sink.max_writers * 2)

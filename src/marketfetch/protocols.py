@@ -281,21 +281,19 @@ class SupportsBatchSize(Protocol):
 
 
 GroupWriter = Callable[[Sequence[Batch]], None]
-"""Makes several batches durable before it returns, or raises as a Writer does.
+"""Makes several batches durable in one transaction before it returns, or raises as a Writer does.
 
-Each batch shares a transaction with its coverage, and with other batches. After an error some of the batches
-may be durable; all may be written again. A RowsRefused concerns one of the batches: each of them is then
-written alone.
+A RowsRefused concerns one of the batches: each of them is then written alone.
 """
 
 
 @runtime_checkable
 class SupportsGroupCommit(Protocol):
-    """A sink that commits several batches together, also of several series (group commit)."""
+    """A sink that commits several batches, also of several series, in one transaction (group commit)."""
 
     @property
-    def group_rows(self) -> int:
-        """Rows of one group, at most, but for a single batch that is larger.
+    def transaction_rows(self) -> int:
+        """Rows of one transaction, at most, but for a single batch that is larger.
 
         Fewer are committed where no more batches are ready.
         """

@@ -24,7 +24,7 @@ ROWS = 10
 class Grouping(MemorySink):
     """A store that commits up to 30 rows together, and waits with the first commit until `ready` is set."""
 
-    group_rows = 30
+    transaction_rows = 30
 
     def __init__(self, before: Callable[[Sequence[Batch]], None] = lambda _: None) -> None:
         super().__init__()

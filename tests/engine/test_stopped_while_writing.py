@@ -54,7 +54,7 @@ class Slow(MemorySink):
 class SlowGroups(Slow):
     """The same with a transaction for all batches that are ready."""
 
-    group_rows = 200  # two batches
+    transaction_rows = 200  # two batches
 
     @contextmanager
     def group_writer(self) -> Iterator[GroupWriter]:

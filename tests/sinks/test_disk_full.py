@@ -92,7 +92,7 @@ def after_a_batch(store: Store, act: Callable[[], object]) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         if name == "group_writer":
-            patch.setattr(kind, "group_rows", 1)  # each batch alone: else the first may be all of them
+            patch.setattr(kind, "transaction_rows", 1)  # each batch alone: else the first may be all of them
         patch.setattr(kind, name, writer)
         yield
 

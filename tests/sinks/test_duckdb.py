@@ -313,10 +313,9 @@ def test_a_row_of_each_of_many_series_takes_few_statements(tmp_path: Path, rows:
     store, opened = DuckDBSink(tmp_path / "market.duckdb"), list[_Counting]()
     series = [candles(f"S{number}USDT") for number in range(200)]
 
-    def counted(connection: duckdb.DuckDBPyConnection, batches: Sequence[Batch], spare: int) -> None:
+    def counted(connection: duckdb.DuckDBPyConnection, batches: Sequence[Batch]) -> None:
         opened.append(_Counting(connection))
-        counting: Any = opened[-1]  # it does what a connection does
-        write(store, counting, batches, spare)
+        write(store, opened[-1], batches)  # type: ignore[arg-type]  # it does what a connection does
 
     write = DuckDBSink._write
     store.prepare([OHLCV])

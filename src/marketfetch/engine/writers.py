@@ -3,7 +3,7 @@
 All batches of a series go through the same queue, in order. Back-pressure: while a store is slow, the workers
 that fetch wait, for `submit` where a queue holds one batch, and for the row budget in any case.
 
-Group commit: a store that supports it gets all batches that are queued, up to the rows of one group.
+Group commit: a store that supports it gets all batches that are queued, up to the rows of one transaction.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class WriterPool:
     """The queues of the writer threads; all batches of a series go into the same queue."""
 
     _queues: list[MemoryObjectSendStream[Batch]]
-    group_rows: int
+    transaction_rows: int
     """Rows that a writer commits together where so many are ready; 0 if it commits each batch alone."""
     _queue_of: dict[Series, int] = attrs.field(factory=dict, init=False)
 
@@ -116,18 +116,18 @@ async def open_writers(sink: Sink, retrier: StoreRetrier, on_written: OnWritten)
     batch and all later batches of the series are dropped, and the other series are written.
     """
     count = max(1, sink.max_writers)
-    group_rows = sink.group_rows if isinstance(sink, SupportsGroupCommit) else 0
+    transaction_rows = sink.transaction_rows if isinstance(sink, SupportsGroupCommit) else 0
     limiter = CapacityLimiter(count)
     queues: list[MemoryObjectSendStream[Batch]] = []
     async with anyio.create_task_group() as group:
         for _ in range(count):
             # The row budget limits the rows in a queue, and so the batches that wait for a transaction.
-            send, receive = create_memory_object_stream[Batch](math.inf if group_rows else 1)
+            send, receive = create_memory_object_stream[Batch](math.inf if transaction_rows else 1)
             queues.append(send)
             written = WrittenBatches(on_written)
-            group.start_soon(_WriterThread(sink, receive, retrier, written, group_rows).start, limiter)
+            group.start_soon(_WriterThread(sink, receive, retrier, written, transaction_rows).start, limiter)
         try:
-            yield WriterPool(queues, group_rows)
+            yield WriterPool(queues, transaction_rows)
         finally:
             for queue in queues:
                 queue.close()
@@ -141,7 +141,7 @@ class _WriterThread:
     _queue: MemoryObjectReceiveStream[Batch]
     _retrier: StoreRetrier
     _written: WrittenBatches
-    _group_rows: int
+    _transaction_rows: int
     _refusals: dict[Series, RowsRefused] = attrs.field(factory=dict, init=False)
     _held_over: Batch | None = attrs.field(default=None, init=False)
     """A batch that would have made the last transaction too large; it begins the next one."""
@@ -212,11 +212,11 @@ class _WriterThread:
             return ()
         self._held_over, rows = None, batches[0].rows
         with suppress(WouldBlock, EndOfStream):
-            while rows < self._group_rows:
+            while rows < self._transaction_rows:
                 batch = self._queue.receive_nowait()
                 rows += batch.rows
                 # A few rows above a row group of DuckDB make its checkpoint read and rewrite everything.
-                if rows > self._group_rows:
+                if rows > self._transaction_rows:
                     self._held_over = batch
                 else:
                     batches.append(batch)

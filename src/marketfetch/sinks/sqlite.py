@@ -60,7 +60,7 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
         return 12_000
 
     @property
-    def group_rows(self) -> int:
+    def transaction_rows(self) -> int:
         """Rows of one transaction: small batches of many series wait for the disk once, not one by one."""
         return self.batch_rows
 

@@ -138,7 +138,7 @@ class ArchiveFiles:
     @property
     def max_rows(self) -> int:
         """The rows that may be in memory: those of files being decoded, and those that the writers have."""
-        for_writer = max(PIECE_ROWS, 2 * self.writers.group_rows)
+        for_writer = max(PIECE_ROWS, 2 * self.writers.transaction_rows)
         return round(self._decoding.total_tokens * PIECE_ROWS) + for_writer * len(self.writers)
 
     async def fetch(self, task: FileTask) -> bool:

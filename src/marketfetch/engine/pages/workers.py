@@ -68,7 +68,7 @@ class FetchWorkers:
         # is written and one that is gathered. While the writers keep up, no request waits for memory.
         in_flight = settings.concurrency * sum(max(task.page_size for task in each) for each in tasks_by_pool)
         rows = self.sizing.rows
-        for_writer = max(rows, 2 * self.writers.group_rows)
+        for_writer = max(rows, 2 * self.writers.transaction_rows)
         self.row_budget.limit = max(in_flight, rows) + for_writer * len(self.writers)
         async with anyio.create_task_group() as group:
             for each in tasks_by_pool:

@@ -88,7 +88,7 @@ def _held(
 def _held_large(
     connection: duckdb.DuckDBPyConnection, table: FileTable, parts: Sequence[LabelledRows]
 ) -> list[LabelledRows]:
-    """Return the same, for parts whose times are far from one another."""
+    """Return the large parts that have rows in the table between their first and last times."""
     parameters = [value for part in parts for value in _place(table, part)]
     found = connection.execute(probe_each(table, len(parts)), parameters).fetchall()
     return [parts[place] for (place,) in found]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -31,7 +30,6 @@ from marketfetch.sinks.duckdb.statements import (
     inside,
     select,
 )
-from marketfetch.sinks.duckdb.transactions import TRANSACTION_ROWS, side_by_side, transactions
 from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT
 from marketfetch.sinks.files.fork_guard import OPEN_FILES
 from marketfetch.sinks.files.paths import file_identity, require
@@ -110,7 +108,7 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
     while the file is open cannot use it. Our tables have no index, since DuckDB holds an index in memory: a
     batch is merged after a scan for rows of its times.
 
-    DuckDB would fill `memory_limit` with blocks that it wrote: while batches are written, the limit is 48 MiB
+    DuckDB would fill `memory_limit` with blocks that it wrote: while batches are written, the limit is 32 MiB
     where that is enough. DuckDB has one limit for all connections of a process to a file, also yours; it is
     restored when the last store closes the file.
 
@@ -131,9 +129,9 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         return 24_576
 
     @property
-    def group_rows(self) -> int:
-        """Rows of two transactions, which two threads write side by side."""
-        return 2 * TRANSACTION_ROWS
+    def transaction_rows(self) -> int:
+        """Rows of one transaction: DuckDB compresses rows by so many, and writes them to the file at once."""
+        return 122_880
 
     @property
     def _scheme(self) -> str:
@@ -153,10 +151,10 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
 
     @contextmanager
     def group_writer(self) -> Iterator[GroupWriter]:
-        """Open a writer that commits several batches together; see SupportsGroupCommit.
+        """Open a writer that commits several batches in one transaction; see SupportsGroupCommit.
 
-        Between two groups another process may open the file. The writer raises SinkError if the file was
-        deleted or replaced meanwhile.
+        Between two transactions another process may open the file. The writer raises SinkError if the file
+        was deleted or replaced meanwhile.
         """
         shared = self._shared()
         with closing(shared.connections) as connections:
@@ -166,53 +164,15 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
                 try:
                     with connections.connection() as connection:
                         shared.memory.shrink(connection)
-                        # Half of a group that is durable takes more memory to merge again than to append.
-                        together = shared.memory.has_room_for_two
-                        (self._write_group if together else self._write_in_turn)(connection, batches)
+                        self._write(connection, batches)
                 except OutOfMemory:
                     with connections.connection() as connection:  # a new one with the full limit
-                        self._write_in_turn(connection, batches)
+                        self._write(connection, batches)
                 self._require_same(opened)
 
             with connections.connection():  # a file that cannot be used is noticed before anything is fetched
                 opened = file_identity(self.path)
             yield write
-
-    def _write_group(self, connection: duckdb.DuckDBPyConnection, batches: Sequence[Batch]) -> None:
-        """Write batches in transactions, of which two run side by side where there are enough rows.
-
-        A row group is compressed on one processor, which takes half of the time; so the second thread halves
-        that. In a table of the user's, two series may have values in one row, and the transactions conflict.
-        """
-        here, there = side_by_side(batches) if self.table is None else (batches, ())
-        if not there:
-            self._write_in_turn(connection, here)
-            return
-        # Neither transaction sees the ids of the series that the other adds.
-        spare = len({batch.series for batch in here})
-        with closing(connection.cursor()) as cursor:
-            _draw_no_bar(cursor)
-            written: Future[None] = Future()
-            work = partial(self._write_in_turn, cursor, there, spare)
-            # Not a ThreadPoolExecutor: Python waits for its threads at the end, also for one that is stuck.
-            # This one is a daemon where the thread of the writer is.
-            thread = Thread(target=_settle, args=(written, work), name="marketfetch-duckdb")
-            try:
-                thread.start()
-            except RuntimeError:  # no thread can be started
-                self._write_in_turn(connection, batches)
-                return
-            try:
-                self._write_in_turn(connection, here)
-            finally:
-                thread.join()
-            written.result()
-
-    def _write_in_turn(
-        self, connection: duckdb.DuckDBPyConnection, batches: Sequence[Batch], spare: int = 0
-    ) -> None:
-        for some in transactions(batches):
-            self._write(connection, some, spare)
 
     @contextmanager
     def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -362,15 +322,6 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         found = connection.execute(select(table, query.newest), parameters).fetchnumpy()
         rows = np.column_stack([np.ma.filled(line, np.nan) for line in found.values()])
         return table.from_db_rows(query.series.dataset, rows[:: 1 if query.newest is None else -1])
-
-
-def _settle(written: Future[None], work: Callable[[], None]) -> None:
-    try:
-        work()
-    except BaseException as error:  # noqa: BLE001  # raised on the thread of the writer
-        written.set_exception(error)
-    else:
-        written.set_result(None)
 
 
 def _draw_no_bar(connection: duckdb.DuckDBPyConnection) -> None:

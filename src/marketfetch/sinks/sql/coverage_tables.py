@@ -120,12 +120,9 @@ class CoverageTables(Ledger[DbConnection]):
         """Return the id of a series, or None if it has none yet."""
         return self._ids(connection, [series]).get(series)
 
-    def add(self, connection: DbConnection, batches: Sequence[Batch], spare: int = 0) -> dict[Series, int]:
-        """Unite the ledger with batches, and return the ids of their series.
-
-        New series get ids above `spare` ones, which another transaction may take meanwhile.
-        """
-        ids = self._touch(connection, dict.fromkeys(batch.series for batch in batches), spare)
+    def add(self, connection: DbConnection, batches: Sequence[Batch]) -> dict[Series, int]:
+        """Unite the ledger with batches, and return the ids of their series."""
+        ids = self._touch_series(connection, list(dict.fromkeys(batch.series for batch in batches)))
         rest = list(batches)
         while rest:  # mostly once: a series has several batches where all are of few series
             firsts = {ids[batch.series]: batch for batch in reversed(rest)}
@@ -140,7 +137,7 @@ class CoverageTables(Ledger[DbConnection]):
         """
         if self.find(connection, series) is None:
             return None
-        series_id = self._touch(connection, [series], 0)[series]
+        series_id = self._touch_series(connection, [series])[series]
         for span in spans:
             # Deleted without parsing: forgetting is also the remedy for a damaged segment.
             inside = [series_id, span.start, span.end, span.end]
@@ -252,7 +249,7 @@ class CoverageTables(Ledger[DbConnection]):
                 ids |= {symbols[symbol]: int(series_id) for symbol, series_id in rows.fetchall()}
         return ids
 
-    def _touch(self, connection: DbConnection, series: Collection[Series], spare: int) -> dict[Series, int]:
+    def _touch_series(self, connection: DbConnection, series: Sequence[Series]) -> dict[Series, int]:
         """Return the ids of series that are about to change, and add those that are new.
 
         The row of each series is written each time. Two connections that write one series at once conflict
@@ -268,7 +265,7 @@ class CoverageTables(Ledger[DbConnection]):
             return ids
         # Two statements: RETURNING is newer than the SQLite of some systems.
         found = connection.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {PREFIX}series").fetchone()
-        added = {one: number for number, one in enumerate(new, start=int(found[0]) + spare)}
+        added = {one: number for number, one in enumerate(new, start=int(found[0]))}
         for some_new in _chunks(new):
             connection.execute(
                 f"INSERT INTO {PREFIX}series (id, target, exchange, dataset, symbol, interval) "

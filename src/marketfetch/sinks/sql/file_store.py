@@ -89,7 +89,7 @@ class SqlFileStore(FileDialect[_C]):
 
     @contextmanager
     def group_writer(self) -> Iterator[GroupWriter]:
-        """Open a writer that commits several batches together; see SupportsGroupCommit.
+        """Open a writer that commits several batches in one transaction; see SupportsGroupCommit.
 
         It raises SinkError if the file was deleted or replaced meanwhile: then the rows are in no file.
         """
@@ -285,15 +285,12 @@ class SqlFileStore(FileDialect[_C]):
         with self._connected_to_read() as connection, self._translated():
             yield connection if self._types(connection, f"{PREFIX}coverage") else None
 
-    def _write(self, connection: _C, batches: Sequence[Batch], spare: int = 0) -> None:
-        """Write rows and coverage of one or several batches in one transaction.
-
-        `spare` is how many series another transaction may add at the same time.
-        """
+    def _write(self, connection: _C, batches: Sequence[Batch]) -> None:
+        """Write rows and coverage of one or several batches in one transaction."""
         with self._transaction(connection):
             self._require_format(connection)
             self._refuse_new_collisions(connection, [batch.series for batch in batches])
-            ids = self._ledger.add(connection, batches, spare)
+            ids = self._ledger.add(connection, batches)
             for dataset in dict.fromkeys(batch.series.dataset for batch in batches if batch.rows):
                 table = self._table(connection, dataset)
                 parts = [
