@@ -22,7 +22,7 @@ GROWTH, ROUNDS = 1.1, 3
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
 
 
-def check_flatness(store: Callable[[], AbstractContextManager[str]], days: int = 30) -> None:
+def check_flatness(store: Callable[[], AbstractContextManager[str]], days: int = 60) -> None:
     """Fail if a run needs more memory after a third of its rows; up to three runs are tried.
 
     Example (DuckDB, kB): six runs of sixty days had 144,948, 144,796, 144,700, 144,820, 189,364 and 146,216:
@@ -53,7 +53,7 @@ def check_flatness(store: Callable[[], AbstractContextManager[str]], days: int =
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("kind", "days"),
-    [("duckdb", 120), ("parquet", 30), ("sqlite", 30)],  # DuckDB needs more rows to use all that it may
+    [("duckdb", 120), ("parquet", 60), ("sqlite", 60)],  # DuckDB needs more rows to use all that it may
 )
 def test_a_run_needs_no_more_memory_after_a_third_of_its_days(kind: str, days: int, tmp_path: Path) -> None:
     numbers = count()

@@ -77,9 +77,10 @@ def _summary(families: list[Search]) -> str:
 def _forget_other_code(folder: Path, families: list[Search]) -> None:
     """Begin to count from zero if the inputs so far were given to other code."""
     code = hashlib.sha256()
-    for file in sorted(Path(marketfetch.__file__).parent.rglob("*.[pc]*")):
-        if file.suffix in {".py", ".c"}:
-            code.update(file.read_bytes())
+    for source in (Path(marketfetch.__file__).parent, Path(__file__).parent):
+        for file in sorted(source.rglob("*.[pc]*")):
+            if file.suffix in {".py", ".c"}:
+                code.update(file.read_bytes())
     note = folder / "code"
     if note.exists() and note.read_text("utf-8") != code.hexdigest():
         print("The code has changed: the inputs stay, the count begins at zero.")

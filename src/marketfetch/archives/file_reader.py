@@ -181,12 +181,12 @@ class _Tally:
 class _Gathered:
     """The rows of several blocks, side by side.
 
-    Each block is copied while it is in the cache of the processor, and the next one takes its memory. Blocks
-    that are kept to be joined would need twice as much, all of it new to the process.
+    Each block is copied while it is in the cache of the processor, and the next block reuses its memory. To
+    keep all blocks and join them at the end would take twice the memory.
     """
 
     _arrays: Columns
-    """The first block as it came, and from the second one on arrays with room for others."""
+    """At first the arrays of the first block; from the second block on, arrays with room for more rows."""
     rows: int = attrs.field(
         default=attrs.Factory(lambda self: len(self._arrays), takes_self=True), init=False
     )

@@ -59,7 +59,7 @@ class Coverage:
     def __or__(self, other: Coverage) -> Coverage:
         """Unite two coverages; the class says which verdict wins."""
         covered = self.covered | other.covered
-        # Of each set, not whether it is true: that is a call, and every page unites coverages.
+        # `.spans`, since `if self.empty` would call `__bool__`, and every page unites coverages.
         if not (self.empty.spans or other.empty.spans or self.unusable.spans or other.unusable.spans):
             return Coverage(covered, self.empty, self.unusable)
         present = self.present | other.present
