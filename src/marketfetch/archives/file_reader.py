@@ -237,7 +237,7 @@ def _in_order(blocks: Iterable[Columns], tally: _Tally) -> Iterator[Columns]:
 
 
 def _check_order(piece: Columns, last_out: int) -> int:
-    """Return the last time of a piece; ArchiveDamaged if it begins before the end of the one before it."""
+    """Return the last time of a piece; ArchiveDamaged if the piece begins before the last one ended."""
     if not len(piece):
         raise ArchiveDamaged(f"more than {PIECE_ROWS:,} rows of the file have one time")
     first = int(piece.times[0])
