@@ -129,8 +129,8 @@ def test_a_holder_is_killed_and_another_one_goes_on(tmp_path: Path, limit: Limit
             first.begin()
             while stage.exchange.record.total < 10:  # it is amidst its first window
                 time.sleep(0.01)
-            first.signal(signal.SIGKILL)
-            first.kill()
+            first.process.send_signal(signal.SIGKILL)
+            first.process.wait()
             second.begin()
             assert second.served() > limit.capacity
         stage.assert_nobody_was_refused()
@@ -145,10 +145,10 @@ def test_a_holder_stands_still_for_longer_than_its_term_and_goes_on(tmp_path: Pa
             first.begin()
             while stage.exchange.record.total < 10:
                 time.sleep(0.01)
-            first.signal(signal.SIGSTOP)
+            first.process.send_signal(signal.SIGSTOP)
             second.begin()
             time.sleep(2 * TERM)
-            first.signal(signal.SIGCONT)
+            first.process.send_signal(signal.SIGCONT)
             assert min(worker.served() for worker in started) > 0
         stage.assert_nobody_was_refused()
 
