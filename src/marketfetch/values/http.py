@@ -1,4 +1,4 @@
-"""HTTP as values: the request, its cost, the rate limit that counts it, its egress, and the response."""
+"""HTTP as values: requests and their costs, rate limits, egresses, and responses."""
 
 from __future__ import annotations
 
