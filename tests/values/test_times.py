@@ -42,3 +42,20 @@ def test_what_is_ambiguous_or_unknown_is_refused(written: str, message: str) -> 
     with pytest.raises(ConfigurationError) as caught:
         parse_time("start", written, NOW)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "written", ["9" * 5000, "9" * 5000 + "d", "9" * 5000 + "-01"], ids=["number", "ago", "month"]
+)
+def test_a_number_of_thousands_of_digits_is_refused_briefly(written: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"^start: '9{59} … is not a time; write 2026-06-01"
+    ) as raised:
+        parse_time("start", written, NOW)
+    assert len(str(raised.value)) < 250
+
+
+def test_a_long_address_in_the_place_of_a_time_shows_no_password() -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        parse_time("start", f"postgresql://user:{'secret' * 30}@host/market", NOW)
+    assert "secret" not in str(raised.value)

@@ -43,6 +43,9 @@ _COUNTS_SUSPEND = {"linux": "CLOCK_BOOTTIME", "darwin": "CLOCK_MONOTONIC"}
 
 _CLOCK: int | None = getattr(time, _COUNTS_SUSPEND.get(sys.platform, ""), None)
 
+_LONGEST = 100
+"""Characters of a time that a user writes; all forms have fewer."""
+
 
 def uptime() -> int:
     """Return nanoseconds since the machine was started, including the time it was suspended."""
@@ -214,6 +217,8 @@ def _unit(argument: str, text: str, spelling: str) -> str:
 
 
 def _text(argument: str, text: str, now: int) -> int:
+    if len(text) > _LONGEST:  # `int` refuses a text of thousands of digits
+        raise ConfigurationError(f"{argument}: {redact(repr(text))[:60]} … is not a time; {_FORMS}")
     if text.lower() == "now":
         return now
     if ago := _AGO.fullmatch(text):
