@@ -13,7 +13,7 @@ from marketfetch.cli.main import main
 from marketfetch.cli.parsing.command_line import parsers_of
 from marketfetch.cli.parsing.completion import completion_script
 
-PARSERS = parsers_of(COMMANDS)[1]
+PARSERS = parsers_of(COMMANDS)
 
 
 def completed(*words: str) -> list[str]:

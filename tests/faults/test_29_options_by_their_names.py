@@ -40,7 +40,7 @@ GOOD: dict[str, list[str]] = {
     "datasets": ["--exchange", "okx"],
     "completion": ["bash"],
 }
-OPTIONS = {command: parser.options for command, parser in parsers_of(COMMANDS)[1].items()}
+OPTIONS = {command: parser.options for command, parser in parsers_of(COMMANDS).items()}
 
 
 def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:

@@ -24,7 +24,7 @@ presets, progress and exit codes.
 
 def reference() -> str:
     """Return the page: a section for each command, with what it does, its options, and examples."""
-    parsers = parsers_of(COMMANDS)[1]
+    parsers = parsers_of(COMMANDS)
     overview = "\n".join(f"| [`{each.name}`](#{each.name}) | {each.summary} |" for each in COMMANDS)
     sections = [_section(command, parsers[command.name]) for command in COMMANDS]
     return "\n".join((_START, f"| command | what it does |\n|---|---|\n{overview}\n", *sections))

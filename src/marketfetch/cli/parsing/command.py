@@ -15,7 +15,7 @@ __all__ = ["Command"]
 class Command(NamedTuple):  # not an attrs class: `marketfetch --help` shall not wait for the import
     """A verb: what it is for, its options, and the function that does it and returns the exit code.
 
-    `add_options` runs whenever the command line starts, so it imports nothing heavy; `run` imports what it
+    `add_options` runs whenever options are parsed, so it imports nothing heavy; `run` imports what it
     needs. `examples` are shown in the help, without the word `marketfetch`, and after them what `more_help`
     returns. `preset` names the options that a file or the environment may set; None means all.
     `has_result` gives the command the options about its output and presets.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from marketfetch.cli.parsing.command import Command
 from marketfetch.cli.parsing.options import add_output
@@ -37,21 +37,24 @@ def parse(words: Sequence[str], commands: Mapping[str, Command]) -> argparse.Nam
     of a password. Of an unknown option it shows the part before `=`.
     """
     _check_text(words)
-    parser, parsers = parsers_of(commands.values())
+    parsers = parsers_of(commands.values())
     if not words:
         # An empty variable in a script is a wrong call, not a success.
-        parser.exit(2, parser.format_help())
+        overview = _overview(commands)
+        overview.exit(2, overview.format_help())
     if words[0] == "help":
         words = [*words[1:2], "--help", *words[2:]]
     check_options(words, parsers)
     name = words[0]
+    if name not in commands:
+        _overview(commands).parse_args(words)  # ends the process: the help, the version or an unknown command
     places: dict[str, str] = {}
-    if name in parsers and commands[name].preset != frozenset() and not {"-h", "--help"} & set(words):
+    if commands[name].preset != frozenset() and not {"-h", "--help"} & set(words):
         places = apply_presets(name, parsers, words[1:], commands[name].preset)
-    arguments, rest = parser.parse_known_args(words)
+    arguments, rest = parsers[name].parse_known_args(words[1:])
     if rest:
-        raise _stray(rest[0], words, arguments.command)
-    arguments.parsers, arguments.places = parsers, places
+        raise _stray(rest[0], words, name)
+    arguments.command, arguments.parsers, arguments.places = name, parsers, places
     arguments.to = "--to" if any(word.partition("=")[0] == "--to" for word in words) else "--store"
     return arguments
 
@@ -81,8 +84,47 @@ def _stray(stray: str, words: Sequence[str], command: str) -> ConfigurationError
     )
 
 
-def parsers_of(commands: Iterable[Command]) -> tuple[Parser, dict[str, Parser]]:
-    """Return the parser of the command line, and the parser of each command."""
+def parsers_of(commands: Iterable[Command]) -> Mapping[str, Parser]:
+    """Return the parser of each command by its name; it is made when it is first asked for."""
+    return _Parsers(commands)
+
+
+class _Parsers(Mapping[str, Parser]):
+    """All parsers take longer to make than the words to parse, and mostly one is needed."""
+
+    def __init__(self, commands: Iterable[Command]) -> None:
+        self._commands = {command.name: command for command in commands}
+        self._made: dict[str, Parser] = {}
+
+    def __getitem__(self, name: str) -> Parser:
+        if name not in self._made:
+            self._made[name] = _parser_of(self._commands[name])
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._commands)
+
+    def __len__(self) -> int:
+        return len(self._commands)
+
+
+def _parser_of(command: Command) -> Parser:
+    examples = "\n".join(f"  marketfetch {each}" for each in command.examples)
+    parser = Parser(
+        prog=f"marketfetch {command.name}",
+        description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+        epilog=f"Examples:\n{examples}" if examples else None,
+        more_help=command.more_help,
+    )
+    command.add_options(parser)
+    if command.has_result:
+        add_output(parser)
+    parser.shorten_usage()
+    return parser
+
+
+def _overview(commands: Mapping[str, Command]) -> Parser:
+    """Return the parser of a command line that names no command."""
     parser = Parser(
         prog="marketfetch",
         description="Say what your store should hold; what is missing is\nfetched, and nothing else.",
@@ -90,22 +132,9 @@ def parsers_of(commands: Iterable[Command]) -> tuple[Parser, dict[str, Parser]]:
     )
     parser.add_argument("-V", "--version", action=_Version)
     adder = parser.add_subparsers(dest="command", required=True, metavar="command", title="commands")
-    parsers: dict[str, Parser] = {}
-    for command in commands:
-        examples = "\n".join(f"  marketfetch {each}" for each in command.examples)
-        each = adder.add_parser(
-            command.name,
-            help=command.summary,
-            description=f"{command.summary[0].upper()}{command.summary[1:]}.",
-            epilog=f"Examples:\n{examples}" if examples else None,
-            more_help=command.more_help,
-        )
-        command.add_options(each)
-        if command.has_result:
-            add_output(each)
-        each.shorten_usage()
-        parsers[command.name] = each
-    return parser, parsers
+    for command in commands.values():
+        adder.add_parser(command.name, help=command.summary)
+    return parser
 
 
 class _Version(argparse.Action):

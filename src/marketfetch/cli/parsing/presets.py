@@ -122,12 +122,12 @@ def _layers(
     command: str, commands: Mapping[str, Parser], words: Sequence[str]
 ) -> Iterator[Sequence[_Preset]]:
     """Yield the presets, the most important layer first."""
-    options = _keys(commands)
-    yield [
-        _Preset(key, os.environ[name], name)
-        for key in sorted(options)
-        if os.environ.get(name := variable_of(key))
-    ]
+    if _variables():
+        yield [
+            _Preset(key, os.environ[name], name)
+            for key in sorted(_keys(commands))
+            if os.environ.get(name := variable_of(key))
+        ]
     typed = vars(commands[command].parse_typed(words))
     config = typed.get("config") or os.environ.get(PREFIX + "CONFIG")
     job = typed.get("job") or os.environ.get(PREFIX + "JOB")
@@ -136,7 +136,7 @@ def _layers(
         if job:
             raise ConfigurationError(f"--job: there is no {FILE_NAME} in this folder or above it")
         return
-    file = _File.read(path)
+    file, options = _File.read(path), _keys(commands)
     file.check_sections(commands)
     if job:
         jobs = file.content.get("jobs", {})
@@ -163,16 +163,23 @@ def _found() -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
+def _variables() -> list[str]:
+    return sorted(name for name in os.environ if name.startswith(PREFIX))
+
+
 def _check_variables(commands: Mapping[str, Parser]) -> None:
     """Refuse a variable that is not text, or looks like a misspelt one; others are another program's."""
+    variables = _variables()
+    if not variables:
+        return  # without the parsers of all commands
     known = {variable_of(key).removeprefix(PREFIX) for key in _keys(commands)} | {"CONFIG", "JOB"}
-    for name in sorted(os.environ):
+    for name in variables:
         rest = name.removeprefix(PREFIX)
-        if rest != name and rest in known and not is_encodable(os.environ[name]):
+        if rest in known and not is_encodable(os.environ[name]):
             raise ConfigurationError(
                 f"{name}: is not text in the encoding of this system; set LC_ALL=C.UTF-8, or PYTHONUTF8=1"
             )
-        if rest != name and rest not in known and (near := get_close_matches(rest, known, n=2, cutoff=0.75)):
+        if rest not in known and (near := get_close_matches(rest, known, n=2, cutoff=0.75)):
             meant = " or ".join(f"{PREFIX}{each}" for each in near)
             raise ConfigurationError(
                 f"environment: {name} is no variable of marketfetch; did you mean {meant}?"
