@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
-
+from marketfetch.common.optional_packages import plug_ins
 from marketfetch.errors import AdapterError, unknown
 from marketfetch.exchange import Exchange
 
@@ -18,7 +17,7 @@ def exchanges() -> list[str]:
     >>> "binance-usdm" in exchanges()
     True
     """
-    return sorted(entry_points(group=_GROUP).names)
+    return sorted(plug_ins(_GROUP).names)
 
 
 def exchange_from(exchange: object, base_url: str | None = None, archive_url: str | None = None) -> Exchange:
@@ -33,7 +32,7 @@ def exchange_from(exchange: object, base_url: str | None = None, archive_url: st
     if isinstance(exchange, Exchange):
         given = base_url is None and archive_url is None
         return exchange if given else _made(type(exchange), base_url, archive_url)
-    found = list(entry_points(group=_GROUP, name=exchange)) if isinstance(exchange, str) else []
+    found = list(plug_ins(_GROUP).select(name=exchange)) if isinstance(exchange, str) else []
     if not found:
         raise unknown("exchange", exchange, exchanges())
     kind = found[0].load()

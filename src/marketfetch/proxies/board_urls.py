@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from typing import Any
 
+from marketfetch.common.optional_packages import plug_ins
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.protocols import Board
 from marketfetch.redaction import Secret
@@ -29,9 +29,9 @@ def board_from(text: str | Secret) -> Board:
         raise ConfigurationError(
             "board: write auto, none, or a kind of board and its place, such as file:/var/lib/marketfetch"
         )
-    found = list(entry_points(group=_GROUP, name=scheme))
+    found = list(plug_ins(_GROUP).select(name=scheme))
     if not found:
-        raise unknown("board", scheme, ["auto", "none", *entry_points(group=_GROUP).names])
+        raise unknown("board", scheme, ["auto", "none", *plug_ins(_GROUP).names])
     kind: Any = found[0].load()
     board: Board = kind.from_url(text.reveal())
     return board

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from pathlib import PureWindowsPath
 from typing import Any
 
+from marketfetch.common.optional_packages import plug_ins
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.protocols import Sink
 from marketfetch.redaction import Secret
@@ -34,9 +34,9 @@ def sink_from(text: str | Secret, argument: str = "to") -> Sink:
         )
     if scheme == "postgres":  # libpq takes both spellings
         scheme = "postgresql"
-    found = list(entry_points(group=_GROUP, name=scheme))
+    found = list(plug_ins(_GROUP).select(name=scheme))
     if not found:
-        raise unknown(argument, scheme, entry_points(group=_GROUP).names)
+        raise unknown(argument, scheme, plug_ins(_GROUP).names)
     entry = found[0]
     try:
         kind: Any = entry.load()
