@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
+from marketfetch.common.arrow import number_array, time_array
 from marketfetch.errors import RowsRefused
-from marketfetch.values.datasets import Column, Dataset
+from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
 
@@ -52,19 +52,15 @@ def write_rows(rows: Columns, dataset: Dataset, note: bytes, target: BinaryIO) -
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    def array(column: Column, values: NDArray[np.float64]) -> pa.Array[Any]:
-        absent = np.isnan(values)
-        held: pa.Array[Any] = pa.array(values, mask=absent if absent.any() else None)  # a mask costs a copy
-        return held.cast(pa.int64()) if column.integer else held
+    names = [_TIME, *dataset.names]
+    types = [pa.int64() if column.integer else pa.float64() for column in dataset.columns]
+    schema = pa.schema(list(zip(names, [pa.timestamp("ms", "UTC"), *types], strict=True)))
 
     def table(piece: Columns) -> pa.Table:
-        times = pa.array(piece.times.astype("datetime64[ms]")).cast(moment)
-        lines = map(array, dataset.columns, piece.values)
-        return pa.Table.from_arrays([times, *lines], schema=schema)
+        return pa.Table.from_arrays(
+            [time_array(piece.times), *map(number_array, piece.values, types)], schema=schema
+        )
 
-    names, moment = [_TIME, *dataset.names], pa.timestamp("ms", "UTC")
-    types = (pa.int64() if column.integer else pa.float64() for column in dataset.columns)
-    schema = pa.schema(list(zip(names, [moment, *types], strict=True)))
     whole = {_TIME, *(column.name for column in dataset.columns if column.integer)}
     # Every reader supports these. fastparquet has no BYTE_STREAM_SPLIT, and without it zstd is half as fast.
     encodings = {name: "DELTA_BINARY_PACKED" if name in whole else "PLAIN" for name in names}
