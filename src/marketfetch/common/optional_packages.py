@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import EntryPoints, entry_points
+from typing import Any
 
 from marketfetch.errors import ConfigurationError
 
@@ -38,7 +39,8 @@ def plug_ins(group: str) -> EntryPoints:
     >>> "sqlite" in plug_ins("marketfetch.sinks").names
     True
     """
-    return _read(group, tuple(map(_state, sys.path)))
+    found: EntryPoints = _installed(tuple(map(_state, sys.path))).select(group=group)
+    return found
 
 
 def _state(folder: str) -> tuple[str, int, int]:
@@ -50,6 +52,6 @@ def _state(folder: str) -> tuple[str, int, int]:
     return folder, found.st_ino, found.st_mtime_ns
 
 
-@lru_cache(maxsize=8)
-def _read(group: str, state: object) -> EntryPoints:  # noqa: ARG001  # the state is part of the key
-    return entry_points(group=group)
+@lru_cache(maxsize=1)
+def _installed(state: object) -> Any:  # noqa: ARG001  # it decides whether to read again
+    return entry_points()  # of all groups at once: each call reads the files of all packages
