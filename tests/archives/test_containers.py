@@ -112,7 +112,7 @@ def test_the_name_of_a_member_is_only_reported() -> None:
     assert open_member(io.BytesIO(gzip.compress(TEXT))).name is None
 
 
-ZIP = zipped()
+ZIP, GZIP = zipped(), gzip.compress(TEXT)
 ZEROS = b"0" * (32 << 20)
 # What takes long to make is made by the test: every process of a test run imports this module.
 BROKEN: dict[str, tuple[bytes | Callable[[], bytes], str]] = {
@@ -140,10 +140,10 @@ BROKEN: dict[str, tuple[bytes | Callable[[], bytes], str]] = {
     "stored and altered": (changed(zipped(method=zipfile.ZIP_STORED), 60, b"X"), "CRC-32"),
     "bomb": (lambda: zipped(ZEROS), "inflate to more than"),
     "gzip bomb": (lambda: gzip.compress(ZEROS), "inflate to more than"),
-    "gzip cut": (gzip.compress(TEXT)[:-9], "cut"),
-    "gzip without its length": (gzip.compress(TEXT)[:-2], "cut"),
-    "gzip with a wrong CRC": (changed(gzip.compress(TEXT), -8, b"\0\0\0\0"), "broken"),
-    "gzip with bytes behind": (gzip.compress(TEXT) + b"<html>", "broken|cut"),
+    "gzip cut": (GZIP[:-9], "cut"),
+    "gzip without its length": (GZIP[:-2], "cut"),
+    "gzip with a wrong CRC": (changed(GZIP, -8, b"\0\0\0\0"), "broken"),
+    "gzip with bytes behind": (GZIP + b"<html>", "broken|cut"),
     "many gzips": (gzip.compress(b"") * 2_000, "follow"),
     "gzip of nothing but the magic": (b"\x1f\x8b", "cut"),
 }
