@@ -5,6 +5,7 @@ import os
 import random
 import re
 import stat
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -367,3 +368,19 @@ def test_without_pyarrow_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_url_names_the_folder() -> None:
     assert repr(ParquetSink.from_url("parquet:data/market")) == "ParquetSink('data/market')"
+
+
+def test_rows_are_stored_and_read_without_pandas(tmp_path: Path) -> None:
+    code = """
+import sys
+from marketfetch.sinks.parquet.sink import ParquetSink
+from tests.support.batches import EVER, batch, candles
+store = ParquetSink(sys.argv[1])
+for at in (0, 1):  # the second one is merged with what is held
+    with store.writer() as take:
+        take(batch(candles(), [at], open=1))
+assert len(store.read(candles(), EVER)) == 2
+print("pandas" in sys.modules)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from marketfetch.common.arrow import number_array, time_array
 from marketfetch.errors import RowsRefused
@@ -88,6 +89,7 @@ def read_note(source: BinaryIO) -> bytes | None:
 
 def read_rows(source: BinaryIO, dataset: Dataset) -> Columns:
     """Read the rows of a file; columns that the file lacks are NULL. Raises UnreadableFile."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     with _checked(), pq.ParquetFile(source, page_checksum_verification=True) as file:
@@ -97,11 +99,26 @@ def read_rows(source: BinaryIO, dataset: Dataset) -> Columns:
         for group in range(file.num_row_groups):
             table = file.read_row_group(group, use_threads=False)
             start, stop = stop, stop + table.num_rows
-            times[start:stop] = table.column(_TIME).to_numpy().astype("datetime64[ms]").astype(np.int64)
+            moments = table.column(_TIME).cast(pa.timestamp("ms"), safe=False)
+            _copy(moments.cast(pa.int64()), times[start:stop])
             for line, column in zip(values, dataset.names, strict=True):
                 if column in table.column_names:
-                    line[start:stop] = table.column(column).to_numpy()  # NULL becomes NaN
+                    numbers = table.column(column).cast(pa.float64(), safe=False)
+                    _copy(numbers, line[start:stop])
     return Columns(times, values)
+
+
+def _copy(column: Any, target: NDArray[Any]) -> None:
+    """Copy numbers, NULL as NaN; `to_numpy` would import pandas, where that is installed."""
+    at = 0
+    for chunk in filter(len, column.chunks):
+        bitmap, numbers = chunk.buffers()
+        rows, piece = slice(chunk.offset, chunk.offset + len(chunk)), target[at : at + len(chunk)]
+        piece[:] = np.frombuffer(numbers, target.dtype)[rows]
+        if chunk.null_count:
+            held = np.unpackbits(np.frombuffer(bitmap, np.uint8), bitorder="little")[rows]
+            piece[held == 0] = np.nan
+        at += len(chunk)
 
 
 @contextmanager
