@@ -72,10 +72,19 @@ def test_every_row_that_is_held_is_released_once(
         if batch is not None:
             held[batch] = batch.rows
             check()
-            await anyio.lowlevel.checkpoint()
-            del held[batch]
-            budget.release(batch)
-            budget.release(batch)  # a second report, as of a thread that was left behind, changes nothing
+            parts: tuple[Batch, ...] = (batch,)
+            if batch.rows > 5:
+                first, second = parts = batch.split(5)
+                budget.split(batch, (first, second))
+                budget.release(batch)  # changes nothing any more
+                del held[batch]
+                held.update((part, part.rows) for part in parts)
+            for part in parts:
+                check()
+                await anyio.lowlevel.checkpoint()
+                del held[part]
+                budget.release(part)
+                budget.release(part)  # a second report, as of a thread that was left behind, changes nothing
 
     async def work() -> None:
         while (part := await queue.get()) is not None:
