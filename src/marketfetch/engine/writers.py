@@ -3,8 +3,8 @@
 All batches of a series go through the same queue, in order. Back-pressure: while a store is slow, the workers
 that fetch wait, for `submit` where a queue holds one batch, and for the row budget in any case.
 
-Group commit: a store that supports it gets all batches that are queued, up to the rows of one transaction. The
-batch that goes beyond them is split, and its second part begins the next transaction.
+Group commit: a store that supports it gets all batches that are queued, up to the rows of one transaction.
+The batch that goes beyond them is split, and its second part begins the next transaction.
 """
 
 from __future__ import annotations
