@@ -1,9 +1,8 @@
 """The embedded stores against the fastest public way to load the same columns.
 
-One side writes prepared batches to a sink with their coverage, as the engine does: in a transaction of their
-own, or together where the sink commits several batches at once, as DuckDB does. The other side
-loads all rows at once, with the same durability, into tables or files of the same schema. The time to make
-the batches and to call `prepare` is not measured.
+One side writes prepared batches to a sink with their coverage, by the writer threads of the engine. The other
+side loads all rows at once, with the same durability, into tables or files of the same schema. The time to
+make the batches and to call `prepare` is not measured.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import anyio
 import duckdb
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,10 @@ from numpy.typing import NDArray
 
 from benchmarks.harness.batches import prepared
 from benchmarks.harness.results import Result, at_most, without_bar
-from marketfetch.protocols import Store, SupportsGroupCommit
+from marketfetch.engine.blocking import StoreRetrier
+from marketfetch.engine.writers import OnWritten, open_writers
+from marketfetch.errors import RowsRefused
+from marketfetch.protocols import Store
 from marketfetch.sinks.duckdb.sink import DuckDBSink
 from marketfetch.sinks.merging import rows_equal
 from marketfetch.sinks.parquet.series_folder import SeriesFolder
@@ -38,6 +41,7 @@ from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
+from marketfetch.values.settings import RetryPolicy
 from marketfetch.values.spans import Span
 
 __all__ = ["embedded_bound"]
@@ -146,29 +150,31 @@ _NAMES = ["series_id", "open_time", *OHLCV.names]
 
 
 def _fed(store: Store, batches: Sequence[Batch]) -> float:
+    """Write batches as a run does: with the writer threads of the engine, which commit what is ready."""
     store.prepare([OHLCV])
     began = time.perf_counter()
-    if isinstance(store, SupportsGroupCommit):
-        with store.group_writer() as write_group:
-            for group in _groups(batches, store.transaction_rows):
-                write_group(group)
-    else:
-        with store.writer() as write:
-            for batch in batches:
-                write(batch)
+    anyio.run(_write, store, batches)
     return time.perf_counter() - began
 
 
-def _groups(batches: Sequence[Batch], rows: int) -> Iterator[list[Batch]]:
-    """Put batches together up to so many rows, as the engine does with all that are ready."""
-    group: list[Batch] = []
-    for batch in batches:
-        if group and sum(one.rows for one in group) + batch.rows > rows:
-            yield group
-            group = []
-        group.append(batch)
-    if group:
-        yield group
+async def _write(store: Store, batches: Sequence[Batch]) -> None:
+    retrier = StoreRetrier(RetryPolicy(), lambda _: None)
+    async with open_writers(store, retrier, OnWritten(_durable, _refused, _deliver, _split)) as writers:
+        for batch in batches:
+            await writers.submit(batch)
+
+
+def _durable(_batch: Batch) -> None: ...
+
+
+def _split(_batch: Batch, _parts: tuple[Batch, Batch]) -> None: ...
+
+
+async def _deliver(_batch: Batch) -> None: ...
+
+
+def _refused(_batch: Batch, error: RowsRefused) -> None:
+    raise error
 
 
 def _number_series(store: Store, batches: Sequence[Batch]) -> None:
@@ -219,12 +225,14 @@ def embedded_bound(rounds: int) -> Iterator[Result]:
         rows = sum(batch.rows for batch in batches)
         if name == "duckdb":
             yield without_bar(
-                "… duckdb, against the same with a transaction for each batch", _split(batches, rounds), " ×"
+                "… duckdb, against the same with a transaction for each batch",
+                _against_split(batches, rounds),
+                " ×",
             )
         yield without_bar(f"… {name}: rows/s, of {rows / public:,.0f} the public way", rows / ours)
 
 
-def _split(batches: Sequence[Batch], rounds: int) -> float:
+def _against_split(batches: Sequence[Batch], rounds: int) -> float:
     """Return the time of the sink divided by that of INSERTs in as many transactions."""
     ratios = []
     for _ in range(rounds):

@@ -293,9 +293,9 @@ class SupportsGroupCommit(Protocol):
 
     @property
     def transaction_rows(self) -> int:
-        """Rows of one transaction, at most, but for a single batch that is larger.
+        """Rows of one transaction, at most; fewer are committed where no more batches are ready.
 
-        Fewer are committed where no more batches are ready.
+        A batch that goes beyond them is split, and its second part begins the next transaction.
         """
         ...
 

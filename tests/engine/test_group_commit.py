@@ -51,11 +51,18 @@ def write_all(store: Grouping, batches: Sequence[Batch]) -> tuple[list[Series], 
     """Queue all batches before the first commit; return the series of durable and of refused batches."""
     durable: list[Series] = []
     refused: list[Series] = []
+    expected = set(batches)
+
+    def on_split(whole: Batch, parts: tuple[Batch, Batch]) -> None:
+        expected.remove(whole)
+        expected.update(parts)
 
     def on_durable(one: Batch) -> None:
+        expected.remove(one)
         durable.append(one.series)
 
     def on_refused(one: Batch, _error: RowsRefused) -> None:
+        expected.remove(one)
         refused.append(one.series)
 
     async def deliver(one: Batch) -> None:
@@ -63,12 +70,14 @@ def write_all(store: Grouping, batches: Sequence[Batch]) -> tuple[list[Series], 
 
     async def main() -> None:
         retrier = StoreRetrier(RetryPolicy(attempts=3, initial=0.001, cap=0.001), lambda _: None)
-        async with open_writers(store, retrier, OnWritten(on_durable, on_refused, deliver)) as writers:
+        on_written = OnWritten(on_durable, on_refused, deliver, on_split)
+        async with open_writers(store, retrier, on_written) as writers:
             for one in batches:
                 await writers.submit(one)
             store.ready.set()
 
     anyio.run(main)
+    assert not expected
     return durable, refused
 
 
@@ -92,16 +101,16 @@ def test_what_is_ready_is_committed_together_up_to_the_rows_of_a_transaction() -
     assert not refused
 
 
-def test_a_transaction_has_no_more_rows_than_the_store_wants_but_for_a_larger_batch() -> None:
-    sizes = [20, 20, 10, 31, 5, 30, 1]
+def test_a_transaction_has_exactly_the_rows_that_the_store_wants_where_so_many_are_ready() -> None:
+    sizes = [30, 20, 20, 10, 71, 5, 30, 1]
     batches = [batch(candles(f"S{number}USDT"), range(rows), open=1) for number, rows in enumerate(sizes)]
     together: list[list[int]] = []
     store = Grouping(lambda group: together.append([one.rows for one in group]))
     durable, _ = write_all(store, batches)
-    assert [rows for group in together for rows in group] == sizes
-    assert all(sum(group) <= 30 or len(group) == 1 for group in together)
-    assert [20, 10] in together
-    assert len(durable) == len(sizes)
+    assert together == [[30], [20, 10], [10, 10, 10], [30], [30], [1, 5, 24], [6, 1]]
+    assert [one.symbol for one in durable] == [f"S{n}USDT" for n in (0, 1, 2, 2, 3, 4, 4, 4, 4, 5, 6, 6, 7)]
+    assert [rows_of(store, one.series) for one in batches] == sizes
+    assert all(store.coverage([one.series])[one.series] == one.coverage for one in batches)
 
 
 def test_a_refused_series_does_not_take_the_others_with_it() -> None:
@@ -110,7 +119,7 @@ def test_a_refused_series_does_not_take_the_others_with_it() -> None:
             raise RowsRefused("S4USDT: no")
 
     store, batches = Grouping(refuse), some(6)
-    durable, refused = write_all(store, [*batches, batches[4]])
+    durable, refused = write_all(store, [*batches, some(5)[4]])
     assert refused == [candles("S4USDT")] * 2
     assert {one.symbol for one in durable} == {f"S{number}USDT" for number in (0, 1, 2, 3, 5)}
     assert [rows_of(store, one.series) for one in batches] == [ROWS] * 4 + [0, ROWS]

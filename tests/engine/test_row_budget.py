@@ -50,6 +50,16 @@ def plans_of(sizes: list[list[int]]) -> Iterator[BatchPlan]:
         yield BatchPlan(number, SERIES, slices)
 
 
+def split(budget: RowBudget, batch: Batch | None) -> tuple[Batch, ...]:
+    """Split a large batch, as a writer does."""
+    if batch is None or batch.rows <= 5:
+        return (batch,) if batch else ()
+    parts = batch.split(5)
+    budget.split(batch, parts)
+    budget.release(batch)  # changes nothing any more
+    return parts
+
+
 @given(
     sizes=st.lists(st.lists(st.integers(1, 30), max_size=4), max_size=6),
     pages=st.lists(st.integers(0, 60), min_size=1, max_size=12),
@@ -69,13 +79,14 @@ def test_every_row_that_is_held_is_released_once(
         assert budget.in_use == sum(planned.values()) + sum(held.values())
 
     async def write(batch: Batch | None) -> None:
-        if batch is not None:
-            held[batch] = batch.rows
+        parts = split(budget, batch)
+        held.update((part, part.rows) for part in parts)
+        for part in parts:
             check()
             await anyio.lowlevel.checkpoint()
-            del held[batch]
-            budget.release(batch)
-            budget.release(batch)  # a second report, as of a thread that was left behind, changes nothing
+            del held[part]
+            budget.release(part)
+            budget.release(part)  # a second report, as of a thread that was left behind, changes nothing
 
     async def work() -> None:
         while (part := await queue.get()) is not None:

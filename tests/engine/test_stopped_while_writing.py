@@ -24,7 +24,7 @@ from marketfetch.values.coverage import Coverage
 from marketfetch.values.instruments import Composite
 from marketfetch.values.pages import Batch
 from marketfetch.values.settings import RetryPolicy, Settings
-from tests.support.batches import EVER, batch, candles
+from tests.support.batches import EVER, batch, candles, not_split
 from tests.support.worlds import World
 
 SYMBOLS = ["BTCUSDT", "ETHUSDT"]
@@ -128,7 +128,8 @@ def test_a_transaction_is_reported_as_a_whole_though_only_a_part_was_delivered()
                 raise AssertionError(f"{one.series}: {error}")
 
             retrier = StoreRetrier(RetryPolicy(), lambda _: None)
-            async with open_writers(store, retrier, OnWritten(recorded.append, refuse, deliver)) as writers:
+            on_written = OnWritten(recorded.append, refuse, deliver, not_split)
+            async with open_writers(store, retrier, on_written) as writers:
                 for one in batches:
                     await writers.submit(one)
                 store.may_commit.set()

@@ -36,6 +36,7 @@ from marketfetch.values.query import Query
 from marketfetch.values.series import Series
 from marketfetch.values.settings import RetryPolicy, Settings
 from marketfetch.values.spans import Span, SpanSet
+from tests.support.batches import not_split
 from tests.support.worlds import DAY, MINUTE, span_of
 from tests.support.wrong_rows import changing, time_of, with_field
 
@@ -207,7 +208,7 @@ def test_a_composite_of_members_with_holes_is_computed_in_few_steps() -> None:
     async def deliver(batch: Batch) -> None:
         assert written[-1] == batch
 
-    on_written = OnWritten(on_durable, on_refused, deliver)
+    on_written = OnWritten(on_durable, on_refused, deliver, not_split)
     anyio.run(Derivation(store, retrier, on_written, 500).run, [(state, source)])
     assert store.calls == {"read": 6, "write": 3}
     assert store.coverage([composite])[composite] == Coverage(composite.interval.cover(times))

@@ -20,7 +20,7 @@ from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch
 from marketfetch.values.settings import RetryPolicy
-from tests.support.batches import EVER, batch, candles
+from tests.support.batches import EVER, batch, candles, not_split
 from tests.support.postgres import Server, end_sessions
 
 OHLCV = Dataset.parse("ohlcv")
@@ -328,7 +328,7 @@ async def test_a_write_that_waits_for_a_lock_ends_when_the_run_is_stopped(
             async with open_writers(
                 sink,
                 StoreRetrier(RetryPolicy(), lambda _: None),
-                OnWritten(written.append, refused, deliver),
+                OnWritten(written.append, refused, deliver, not_split),
             ) as writers:
                 await writers.submit(batch(candles(), [0], open=1))
                 with anyio.fail_after(20):

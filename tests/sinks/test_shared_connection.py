@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from time import monotonic, sleep
 
 import attrs
 import pytest
@@ -33,9 +34,13 @@ class File:
             self.closed.set()
 
 
+def duplicate(connection: str) -> AbstractContextManager[str]:
+    return nullcontext(f"second {connection}")
+
+
 def test_it_stays_open_from_one_use_to_the_next() -> None:
     file = File()
-    shared = SharedConnection("file", file.opened, lambda: False, max_idle=1000)
+    shared = SharedConnection("file", file.opened, duplicate, lambda: False, max_idle=1000)
     for _ in range(3):
         with shared.connection() as connection:
             assert connection == "connection"
@@ -51,8 +56,12 @@ def test_it_stays_open_from_one_use_to_the_next() -> None:
 def test_a_turn_ends_when_others_want_one_but_is_not_too_short() -> None:
     file = File()
     wanted: list[bool] = []
-    shared = SharedConnection("file", file.opened, lambda: bool(wanted), max_lifetime=0, max_idle=1000)
-    hasty = SharedConnection("file", file.opened, lambda: bool(wanted), max_lifetime=1000, max_idle=1000)
+    shared = SharedConnection(
+        "file", file.opened, duplicate, lambda: bool(wanted), max_lifetime=0, max_idle=1000
+    )
+    hasty = SharedConnection(
+        "file", file.opened, duplicate, lambda: bool(wanted), max_lifetime=1000, max_idle=1000
+    )
     for _ in range(3):
         with shared.connection():
             file.notes.append("use")
@@ -67,7 +76,7 @@ def test_a_turn_ends_when_others_want_one_but_is_not_too_short() -> None:
 
 def test_it_is_closed_when_nobody_uses_it() -> None:
     file = File()
-    shared = SharedConnection("file", file.opened, lambda: False, max_idle=0.01)
+    shared = SharedConnection("file", file.opened, duplicate, lambda: False, max_idle=0.01)
     with shared.connection():
         pass
     assert file.closed.wait(PATIENCE)
@@ -79,7 +88,7 @@ def test_it_is_closed_when_nobody_uses_it() -> None:
 
 def test_after_an_error_it_is_opened_anew() -> None:
     file = File()
-    shared = SharedConnection("file", file.opened, lambda: False, max_idle=1000)
+    shared = SharedConnection("file", file.opened, duplicate, lambda: False, max_idle=1000)
     with pytest.raises(ZeroDivisionError), shared.connection():
         raise ZeroDivisionError
     assert file.notes == ["open", "close"]
@@ -93,7 +102,7 @@ def test_what_cannot_be_opened_can_be_tried_again() -> None:
     def broken(give_up: float) -> AbstractContextManager[str]:
         raise OSError("away")
 
-    shared = SharedConnection("file", broken, lambda: False)
+    shared = SharedConnection("file", broken, duplicate, lambda: False)
     for _ in range(2):
         with pytest.raises(OSError, match="away"), shared.connection():
             pass
@@ -108,7 +117,7 @@ def test_where_no_thread_can_be_started_it_is_closed_at_once(monkeypatch: pytest
 
     monkeypatch.setattr(threading.Timer, "start", start)
     file = File()
-    shared = SharedConnection("file", file.opened, lambda: False, max_idle=1000)
+    shared = SharedConnection("file", file.opened, duplicate, lambda: False, max_idle=1000)
     for _ in range(2):
         with shared.connection():
             file.notes.append("use")
@@ -121,7 +130,7 @@ def test_who_waits_for_long_for_another_thread_is_told_and_may_ask_again(
 ) -> None:
     monkeypatch.setattr(module, "LOCK_TIMEOUT", 0.01)
     file = File()
-    shared = SharedConnection("market.duckdb", file.opened, lambda: False, max_idle=0.01)
+    shared = SharedConnection("market.duckdb", file.opened, duplicate, lambda: False, max_idle=0.01)
     with ThreadPoolExecutor(1) as threads:
 
         def write() -> None:
@@ -151,8 +160,117 @@ def test_what_was_waited_for_a_thread_is_not_waited_for_others_once_more(
         told.append(give_up)
         return nullcontext("connection")
 
-    shared = SharedConnection("file", opened, lambda: False)
+    shared = SharedConnection("file", opened, duplicate, lambda: False)
     with shared.connection():
         pass
     shared.close()
     assert told == [began + atomic_files.LOCK_TIMEOUT]
+
+
+def test_two_blocks_with_keys_of_their_own_run_side_by_side() -> None:
+    file = File()
+    shared = SharedConnection("file", file.opened, duplicate, lambda: False, max_idle=1000)
+    for _ in range(2):
+        with shared.connection({"A", "B"}) as first, shared.connection({"C"}) as second:
+            assert {first, second} == {"connection", "second connection"}
+    with shared.connection({"A"}) as first:
+        with shared.connection({"B"}):
+            pass
+        with shared.connection({"B"}) as second:
+            assert first != second
+    shared.close()
+    assert file.notes == ["open", "close"]
+
+
+@pytest.mark.parametrize(
+    ("running", "wanted"), [({"A", "B"}, {"B"}), ({"A"}, None), (None, {"A"}), (None, None)]
+)
+def test_a_block_waits_for_one_that_it_shares_a_key_with(
+    running: set[str] | None, wanted: set[str] | None
+) -> None:
+    file = File()
+    shared = SharedConnection("file", file.opened, duplicate, lambda: False, max_idle=1000)
+
+    def use() -> str:
+        with shared.connection(wanted) as connection:
+            file.notes.append("second")
+            return connection
+
+    with ThreadPoolExecutor(1) as threads:
+        with shared.connection(running):
+            waiting = threads.submit(use)
+            wait_for(lambda: len(shared._waiting) == 1)
+            file.notes.append("first")
+        assert waiting.result(PATIENCE) == "connection"
+    shared.close()
+    assert file.notes == ["open", "first", "second", "close"]
+
+
+def test_a_third_block_waits_and_nobody_overtakes_the_one_that_waits_for_everything() -> None:
+    file = File()
+    shared = SharedConnection("file", file.opened, duplicate, lambda: False, max_idle=1000)
+
+    def use(name: str, keys: set[str] | None) -> None:
+        with shared.connection(keys):
+            file.notes.append(name)
+
+    with ThreadPoolExecutor(2) as threads:
+        with shared.connection({"A"}):
+            with shared.connection({"B"}):
+                everything = threads.submit(use, "everything", None)
+                wait_for(lambda: len(shared._waiting) == 1)
+                third = threads.submit(use, "third", {"C"})
+                wait_for(lambda: len(shared._waiting) == 2)
+            file.notes.append("one has ended")
+        everything.result(PATIENCE)
+        third.result(PATIENCE)
+    shared.close()
+    assert file.notes == ["open", "one has ended", "everything", "third", "close"]
+
+
+def test_after_an_error_it_is_closed_when_both_blocks_have_ended() -> None:
+    file = File()
+    shared = SharedConnection("file", file.opened, duplicate, lambda: False, max_idle=1000)
+
+    def use() -> None:
+        with shared.connection({"C"}):
+            file.notes.append("use")
+
+    with ThreadPoolExecutor(1) as threads:
+        with shared.connection({"A"}):
+            with pytest.raises(ZeroDivisionError), shared.connection({"B"}):
+                raise ZeroDivisionError
+            later = threads.submit(use)
+            wait_for(lambda: len(shared._waiting) == 1)
+            file.notes.append("still open")
+        later.result(PATIENCE)
+    shared.close()
+    assert file.notes == ["open", "still open", "close", "open", "use", "close"]
+
+
+def test_another_process_gets_the_file_though_two_writers_alternate() -> None:
+    file, waiters = File(), list[bool]()
+    shared = SharedConnection(
+        "file", file.opened, duplicate, lambda: bool(waiters), max_lifetime=0, max_idle=1000
+    )
+
+    def use() -> None:
+        with shared.connection({"C"}):
+            file.notes.append("use")
+
+    with ThreadPoolExecutor(1) as threads:
+        with shared.connection({"A"}):
+            waiters.append(True)
+            with shared.connection({"B"}):
+                pass
+            later = threads.submit(use)
+            wait_for(lambda: len(shared._waiting) == 1)
+        later.result(PATIENCE)
+    assert file.notes == ["open", "close", "open", "use", "close"]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    give_up = monotonic() + PATIENCE
+    while not condition():
+        assert monotonic() < give_up
+        sleep(0.001)

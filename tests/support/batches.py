@@ -38,6 +38,11 @@ def batch(
     return Batch(series, Columns(times, values), Coverage(series.interval.cover(times)))
 
 
+def not_split(whole: Batch, parts: tuple[Batch, Batch]) -> None:
+    """Refuse to split a batch, where a transaction takes all."""
+    raise AssertionError(f"{whole.rows} rows were split into {[part.rows for part in parts]}")
+
+
 def one_by_one(items: Iterator[_T]) -> Callable[[], Awaitable[_T | None]]:
     """Return a function that returns the next item, None after the last."""
 

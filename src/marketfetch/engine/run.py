@@ -373,7 +373,7 @@ class Run:
 
     @property
     def _on_written(self) -> OnWritten:
-        return OnWritten(self._record_durable, self._record_refused, self._deliver)
+        return OnWritten(self._record_durable, self._record_refused, self._deliver, self._row_budget.split)
 
     def _record_durable(self, batch: Batch) -> None:
         self._state.record_written(batch)

@@ -4,6 +4,7 @@ All batches of a series go through the same queue, in order. Back-pressure: whil
 that fetch wait, for `submit` where a queue holds one batch, and for the row budget in any case.
 
 Group commit: a store that supports it gets all batches that are queued, up to the rows of one transaction.
+The batch that goes beyond them is split, and its second part begins the next transaction.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class OnWritten:
     refused: Callable[[Batch, RowsRefused], None]
     """For a batch that is dropped because the store refuses rows of its series."""
     deliver: Deliver
+    split: Callable[[Batch, tuple[Batch, Batch]], None]
+    """Two parts, for two transactions, are written in place of a batch."""
 
 
 @attrs.frozen(eq=False)
@@ -79,6 +82,10 @@ class WrittenBatches:
             else:
                 self._on_written.refused(batch, refusal)
         return durable
+
+    def split(self, batch: Batch, parts: tuple[Batch, Batch]) -> None:
+        """Note that two parts are written in place of a batch."""
+        self._on_written.split(batch, parts)
 
     async def record_and_deliver(self) -> None:
         """Record the batches that were added since the last call, and deliver the durable ones."""
@@ -143,8 +150,8 @@ class _WriterThread:
     _written: WrittenBatches
     _transaction_rows: int
     _refusals: dict[Series, RowsRefused] = attrs.field(factory=dict, init=False)
-    _held_over: Batch | None = attrs.field(default=None, init=False)
-    """A batch that would have made the last transaction too large; it begins the next one."""
+    _rest: Batch | None = attrs.field(default=None, init=False)
+    """What the last transaction had no room for; it begins the next one."""
     _current: CurrentWriter = attrs.field(factory=CurrentWriter, init=False)
 
     async def start(self, limiter: CapacityLimiter) -> None:
@@ -207,17 +214,26 @@ class _WriterThread:
         """Record the last batches and return those of the next transaction; on the event loop."""
         await self._written.record_and_deliver()
         try:
-            batches = [self._held_over or await self._queue.receive()]
+            batches = [self._rest or await self._queue.receive()]
         except EndOfStream:
             return ()
-        self._held_over, rows = None, batches[0].rows
+        rows = batches[0].rows
         with suppress(WouldBlock, EndOfStream):
             while rows < self._transaction_rows:
-                batch = self._queue.receive_nowait()
-                rows += batch.rows
-                # A few rows above a row group of DuckDB make its checkpoint read and rewrite everything.
-                if rows > self._transaction_rows:
-                    self._held_over = batch
-                else:
-                    batches.append(batch)
+                batches.append(self._queue.receive_nowait())
+                rows += batches[-1].rows
+        self._rest = self._split_last(batches, rows - self._transaction_rows)
         return batches
+
+    def _split_last(self, batches: list[Batch], surplus: int) -> Batch | None:
+        """Take so many rows from the end of the last batch, and return them as a batch.
+
+        DuckDB compresses a transaction of one row group at once. A few rows more make its checkpoint read and
+        rewrite everything, and a few less go through its log: both take twice as long.
+        """
+        if not self._transaction_rows or surplus <= 0:
+            return None
+        whole = batches[-1]
+        batches[-1], rest = parts = whole.split(whole.rows - surplus)
+        self._written.split(whole, parts)
+        return rest

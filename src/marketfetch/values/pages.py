@@ -14,7 +14,7 @@ from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.rejected_rows import RejectedRow
 from marketfetch.values.series import Series
-from marketfetch.values.spans import SpanSet
+from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["Batch", "Columns", "Page", "RejectedRow"]
 
@@ -145,6 +145,35 @@ class Batch:
     def rows(self) -> int:
         """Number of rows."""
         return len(self.columns)
+
+    def split(self, rows: int) -> tuple[Batch, Batch]:
+        """Return two batches that are written one after the other, the first with so many rows.
+
+        `rows` is at least 1 and less than all; the times strictly increase. The coverage and the rejected
+        rows are split at the time of the first row of the second batch. Both have the provenance.
+
+        >>> series = Series.of("binance-spot", "index_price", "BTCUSDT", "1m")
+        >>> columns = Columns(np.array([0, 60_000]), np.zeros((4, 2)))
+        >>> first, second = Batch(series, columns, Coverage(SpanSet.of(Span(0, 120_000)))).split(1)
+        >>> print(first.coverage)
+        covered [1970-01-01T00:00:00Z, 1970-01-01T00:01:00Z)
+        """
+        time = int(self.columns.times[rows])
+        covered = self.coverage.covered.hull
+        later = Span(time, covered.end) if covered and time < covered.end else None
+        first = attrs.evolve(
+            self,
+            columns=self.columns.take(slice(rows)),
+            coverage=self.coverage.without(SpanSet.of(later)),
+            rejected=tuple(row for row in self.rejected if row.time < time),
+        )
+        second = attrs.evolve(
+            self,
+            columns=self.columns.take(slice(rows, None)),
+            coverage=self.coverage.within(later) if later else Coverage(),
+            rejected=tuple(row for row in self.rejected if row.time >= time),
+        )
+        return first, second
 
     def __arrow_c_schema__(self) -> object:
         """Return the schema as an Arrow PyCapsule; needs the extra `parquet`."""

@@ -56,6 +56,11 @@ class RowBudget:
         self._rows_of[holder] = rows
         self.in_use += rows
 
+    def split(self, holder: Batch, parts: tuple[Batch, Batch]) -> None:
+        """Let two parts of a batch hold its rows."""
+        if self._rows_of.pop(holder, None) is not None:
+            self._rows_of.update((part, part.rows) for part in parts)
+
     def release(self, holder: object) -> None:
         """Free the rows of a holder; a holder without rows is left alone."""
         self.in_use -= self._rows_of.pop(holder, 0)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryLimit"]
 
-_SMALL = "32.0 MiB"
-"""The memory limit while batches are written: room for one batch, and none for blocks of earlier batches."""
+_SMALL = "48.0 MiB"
+"""The memory limit while batches are written: room for two transactions, and none for earlier blocks."""
 
 _UNITS = {"bytes": 1.0, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "TiB": 2.0**40, "PiB": 2.0**50}
 
@@ -31,6 +31,11 @@ class MemoryLimit:
     _users: int = attrs.field(default=0, init=False)
     _before: str = attrs.field(default="", init=False)
     _allowed: str = attrs.field(default=_SMALL, init=False)
+
+    @property
+    def has_room_for_two(self) -> bool:
+        """Whether the user's limit lets two transactions run side by side."""
+        return _size(self._allowed) >= _size(_SMALL)
 
     @contextmanager
     def applied(self, connection: duckdb.DuckDBPyConnection, limit: str) -> Iterator[None]:
@@ -54,7 +59,7 @@ class MemoryLimit:
                         connection.execute("SET memory_limit = ?", [_settable(self._before)])
 
     def shrink(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Lower the limit to what one batch needs, or to the user's limit if that is lower still."""
+        """Lower the limit to what two transactions need, or to the user's limit if that is lower still."""
         import duckdb
 
         lowered = min(self._allowed, _SMALL, key=_size)

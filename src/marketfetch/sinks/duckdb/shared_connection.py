@@ -1,11 +1,12 @@
-"""A connection pool of one, for a file that only one process at a time can have open."""
+"""A connection pool for a file that only one process at a time can have open."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from threading import Lock, Timer
+from threading import Condition, Timer
 from time import monotonic
 from typing import Generic, TypeVar
 
@@ -19,74 +20,145 @@ __all__ = ["SharedConnection"]
 
 _C = TypeVar("_C")
 
+_SIDE_BY_SIDE = 2
+"""Blocks that run at the same time: as many as the memory limit of DuckDB is made for."""
+
+
+@attrs.define(eq=False)
+class _Block:
+    """A use of the connection, and the keys that it locks; None locks everything."""
+
+    keys: AbstractSet[Hashable] | None
+
+    def conflicts(self, other: _Block) -> bool:
+        """Whether the two must not run at the same time."""
+        return self.keys is None or other.keys is None or not self.keys.isdisjoint(other.keys)
+
 
 @attrs.define(eq=False)
 class SharedConnection(Generic[_C]):
-    """A connection pool of one: the connection is opened at its first use, and closed between two uses.
+    """A connection pool of one process to a file: one connection, and a duplicate for a second thread.
 
-    The connection stays open from one use to the next, since opening costs more than most uses. It is closed
+    They stay open from one use to the next, since opening costs more than most uses. They are closed
 
-    1. when no thread has used it for `max_idle` seconds,
+    1. when no thread has used them for `max_idle` seconds,
     2. after a use that raises,
     3. after a use that ends `max_lifetime` seconds or more after the opening, if `has_waiters()` says that
        another process waits for the file,
-    4. after every use, where no thread can be started that would close it later.
+    4. after every use, where no thread can be started that would close them later.
 
-    One thread at a time uses the connection. `connect` gets the moment of `monotonic` until which it may
-    wait for other processes; the time spent on waiting for other threads counts, too.
+    In cases 2 and 3 no use begins until the other one has ended and they are closed. `connect` gets the
+    moment of `monotonic` until which it may wait for other processes; the time spent on waiting for other
+    threads counts, too. `duplicate` makes a second connection to the same database.
 
     >>> from contextlib import nullcontext
-    >>> shared = SharedConnection("a file", lambda give_up: nullcontext("connection"), lambda: False)
-    >>> with shared.connection() as connection:
-    ...     connection
-    'connection'
+    >>> def connect(give_up: float) -> AbstractContextManager[str]:
+    ...     return nullcontext("connection")
+    >>> shared = SharedConnection("a file", connect, lambda first: nullcontext("duplicate"), lambda: False)
+    >>> with shared.connection({"BTCUSDT"}) as first, shared.connection({"ETHUSDT"}) as second:
+    ...     first, second
+    ('connection', 'duplicate')
     >>> shared.close()
     """
 
     _name: str
     _connect: Callable[[float], AbstractContextManager[_C]]
+    _duplicate: Callable[[_C], AbstractContextManager[_C]]
     _has_waiters: Callable[[], bool]
     max_lifetime: float = 0.25
     max_idle: float = 0.1
-    # The lock protects the four fields below it. A thread holds it for as long as it uses the connection.
-    _lock: Lock = attrs.field(factory=Lock, init=False)
+    # The lock of the condition protects the fields below it.
+    _changed: Condition = attrs.field(factory=Condition, init=False)
     _stack: ExitStack = attrs.field(factory=ExitStack, init=False)
     _open: list[_C] = attrs.field(factory=list, init=False)
+    _idle: list[_C] = attrs.field(factory=list, init=False)
+    _running: list[_Block] = attrs.field(factory=list, init=False)
+    _waiting: list[_Block] = attrs.field(factory=list, init=False)
+    """In the order of arrival: else two writers that alternate could keep a third waiting for ever."""
+    _closing: bool = attrs.field(default=False, init=False)
     _opened_at: float = attrs.field(default=0.0, init=False)
     _timer: Timer | None = attrs.field(default=None, init=False)
     _owner: int = attrs.field(factory=os.getpid, init=False)
 
     @contextmanager
-    def connection(self) -> Iterator[_C]:
-        """Lend the connection for the block; raises what opening it raises.
+    def connection(self, keys: AbstractSet[Hashable] | None = None) -> Iterator[_C]:
+        """Lend a connection for the block; raises what opening it raises.
 
-        Raises SinkUnavailable where another thread has the connection for seconds, and SinkError in a forked
-        child.
+        Two blocks run side by side if both name keys, such as the series that they write, and share none.
+        Raises SinkUnavailable where other threads have the file for seconds, and SinkError in a forked child.
         """
         if self._owner != os.getpid():
             raise SinkError(f"{self._name}: {INHERITED}")
         give_up = monotonic() + LOCK_TIMEOUT
-        if not self._lock.acquire(timeout=LOCK_TIMEOUT):
-            raise SinkUnavailable(
-                f"{self._name}: another run of this process is at work in it for long: end it, or wait"
-            )
-        try:  # with the lock held, so that neither a timer nor another thread closes what the block uses
+        lent: list[_C] = []
+        with self._running_block(keys, give_up) as block:
+            if not self._open:  # then no other block runs: see `_begin`
+                self._open.append(self._stack.enter_context(self._connect(give_up)))
+                self._idle.append(self._open[0])
+                self._opened_at = monotonic()
+            with self._changed:
+                lent.append(self._taken())
+                block.keys = keys
+                self._changed.notify_all()
+            yield lent[0]
+            with self._changed:
+                self._idle += lent
+
+    @contextmanager
+    def _running_block(self, keys: AbstractSet[Hashable] | None, give_up: float) -> Iterator[_Block]:
+        block = _Block(keys)
+        self._begin(block, give_up)
+        finished = False
+        try:
+            yield block
+            finished = True
+        finally:
+            self._end(block, finished=finished)
+
+    def _begin(self, block: _Block, give_up: float) -> None:
+        """Wait until a block may run; one that has to open the connection runs alone until that is done."""
+        with self._changed:
+            self._waiting.append(block)
+            try:
+                if not self._changed.wait_for(lambda: self._may_begin(block), give_up - monotonic()):
+                    raise SinkUnavailable(
+                        f"{self._name}: another run of this process is at work in it for long: end it, "
+                        "or wait"
+                    )
+            finally:
+                self._waiting.remove(block)
+                self._changed.notify_all()
             self._cancel_timer()
             if not self._open:
-                self._open.append(self._stack.enter_context(self._connect(give_up)))
-                self._opened_at = monotonic()
-            finished = False
+                block.keys = None
+            self._running.append(block)
+
+    def _may_begin(self, block: _Block) -> bool:
+        earlier = self._waiting[: self._waiting.index(block)]
+        return (
+            not self._closing
+            and len(self._running) < _SIDE_BY_SIDE
+            and not any(block.conflicts(other) for other in (*self._running, *earlier))
+        )
+
+    def _taken(self) -> _C:
+        """Take a connection that no other block uses."""
+        if not self._idle:
+            self._open.append(self._stack.enter_context(self._duplicate(self._open[0])))
+            return self._open[-1]
+        return self._idle.pop()
+
+    def _end(self, block: _Block, *, finished: bool) -> None:
+        with self._changed:
+            self._running.remove(block)
+            old = monotonic() - self._opened_at >= self.max_lifetime
+            if not finished or (old and self._has_waiters()):
+                self._closing = True
             try:
-                yield self._open[0]
-                finished = True
+                if not self._running:
+                    (self._disconnect if self._closing else self._disconnect_later)()
             finally:
-                old = monotonic() - self._opened_at >= self.max_lifetime
-                if not finished or (old and self._has_waiters()):
-                    self._disconnect()
-                else:
-                    self._disconnect_later()
-        finally:
-            self._lock.release()
+                self._changed.notify_all()
 
     def close(self) -> None:
         """Close the connection, or let the thread that uses the connection close it; end the timer's thread.
@@ -95,13 +167,11 @@ class SharedConnection(Generic[_C]):
         """
         if self._owner != os.getpid():
             return
-        if not self._lock.acquire(timeout=self.max_idle):
-            return  # its user starts a timer, or closes it
-        try:  # with the lock held: the connection is in no thread's use
+        with self._changed:
+            if self._running:
+                return  # the last block starts a timer, or closes it
             timer = self._cancel_timer()
             self._disconnect()
-        finally:
-            self._lock.release()
         if timer is not None:
             timer.join()  # without the lock, for which the timer's thread may wait
 
@@ -122,9 +192,12 @@ class SharedConnection(Generic[_C]):
             self._timer = timer
 
     def _disconnect_idle(self) -> None:
-        with self._lock:  # on the timer's thread: a block that has begun meanwhile is waited for
-            self._disconnect()
+        with self._changed:  # on the timer's thread: a block may have begun meanwhile
+            if not self._running:
+                self._disconnect()
 
     def _disconnect(self) -> None:
         self._open.clear()
+        self._idle.clear()
+        self._closing = False
         self._stack.close()

@@ -33,10 +33,13 @@ from marketfetch.sinks.duckdb.statements import (
 from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT
 from marketfetch.sinks.files.fork_guard import OPEN_FILES
 from marketfetch.sinks.files.paths import file_identity, require
+from marketfetch.sinks.sql.coverage_schema import SeriesIds
+from marketfetch.sinks.sql.coverage_tables import CoverageTables
 from marketfetch.sinks.sql.file_store import SqlFileStore
 from marketfetch.sinks.sql.file_tables import FileTable, LabelledRows, RowQuery
 from marketfetch.sinks.sql.identifiers import schema_and_table
 from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
 if TYPE_CHECKING:
@@ -56,6 +59,7 @@ class _Shared:
 
     connections: SharedConnection[duckdb.DuckDBPyConnection]
     memory: MemoryLimit = attrs.field(factory=MemoryLimit)
+    series_ids: SeriesIds = attrs.field(factory=SeriesIds)
     readers: int = 0
     """How many read-only connections are open; the lock of `_Files` protects the number."""
 
@@ -108,7 +112,7 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
     while the file is open cannot use it. Our tables have no index, since DuckDB holds an index in memory: a
     batch is merged after a scan for rows of its times.
 
-    DuckDB would fill `memory_limit` with blocks that it wrote: while batches are written, the limit is 32 MiB
+    DuckDB would fill `memory_limit` with blocks that it wrote: while batches are written, the limit is 48 MiB
     where that is enough. DuckDB has one limit for all connections of a process to a file, also yours; it is
     restored when the last store closes the file.
 
@@ -132,6 +136,18 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
     def transaction_rows(self) -> int:
         """Rows of one transaction: DuckDB compresses rows by so many, and writes them to the file at once."""
         return 122_880
+
+    @property
+    def max_writers(self) -> int:
+        """Two writers, since a row group is compressed on one processor; one for a table of yours.
+
+        In a table of yours two series may have values in one row, and their transactions would conflict.
+        """
+        return 2 if self.table is None else 1
+
+    @property
+    def _ledger(self) -> CoverageTables:
+        return attrs.evolve(super()._ledger, series_ids=self._shared().series_ids)
 
     @property
     def _scheme(self) -> str:
@@ -161,12 +177,13 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
 
             def write(batches: Sequence[Batch]) -> None:
                 self._require_same(opened)  # else a connection that is opened now would make a new file
+                alone = self.table is not None or not shared.memory.has_room_for_two
                 try:
-                    with connections.connection() as connection:
+                    with connections.connection(None if alone else _series(batches)) as connection:
                         shared.memory.shrink(connection)
                         self._write(connection, batches)
                 except OutOfMemory:
-                    with connections.connection() as connection:  # a new one with the full limit
+                    with connections.connection() as connection:  # alone, and a new one: with the full limit
                         self._write(connection, batches)
                 self._require_same(opened)
 
@@ -183,13 +200,15 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
     def _shared(self) -> _Shared:
         """Return the entry of this file, which lives as long as a store of this process uses it.
 
-        All stores write by one connection: several would share the memory limit. A connection that has
-        failed is closed, since DuckDB may keep rows of a commit that failed for lack of memory.
+        All stores write by two connections at most: more would share the memory limit. After a failure both
+        are closed, since DuckDB may keep rows of a commit that failed for lack of memory.
         """
 
         def make() -> _Shared:
             return _Shared(
-                SharedConnection(str(self.path), self._connected_by, partial(has_waiters, self.path))
+                SharedConnection(
+                    str(self.path), self._connected_by, _duplicated, partial(has_waiters, self.path)
+                )
             )
 
         return _FILES.shared(self.path, make)
@@ -322,6 +341,17 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         found = connection.execute(select(table, query.newest), parameters).fetchnumpy()
         rows = np.column_stack([np.ma.filled(line, np.nan) for line in found.values()])
         return table.from_db_rows(query.series.dataset, rows[:: 1 if query.newest is None else -1])
+
+
+def _series(batches: Sequence[Batch]) -> frozenset[Series]:
+    return frozenset(batch.series for batch in batches)
+
+
+@contextmanager
+def _duplicated(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+    with closing(connection.cursor()) as cursor:
+        _draw_no_bar(cursor)
+        yield cursor
 
 
 def _draw_no_bar(connection: duckdb.DuckDBPyConnection) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from threading import Lock
 from typing import Any, Protocol
 
+import attrs
 import msgspec
 
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["FORMAT", "PREFIX", "DbConnection", "DbCursor", "created", "dump_spans", "load_spans"]
+__all__ = ["FORMAT", "PREFIX", "DbConnection", "DbCursor", "SeriesIds", "created", "dump_spans", "load_spans"]
 
 PREFIX = "marketfetch_"
 """Begins the name of each of our tables. A schema `marketfetch` is ambiguous in `marketfetch.duckdb`."""
@@ -37,6 +39,29 @@ _KEYS = {
     "rejected": "series_id, time, reason, raw",
     "files": "series_id, file_key",
 }
+
+
+@attrs.define(eq=False)
+class SeriesIds:
+    """Ids for new series, each given once, for transactions of this process that run side by side.
+
+    Neither transaction sees the ids that the other one has taken: by itself, each would take the first free
+    one. An id whose transaction fails stays unused.
+
+    >>> ids = SeriesIds()
+    >>> ids.take(2, first_free=7), ids.take(1, first_free=7)
+    (range(7, 9), range(9, 10))
+    """
+
+    _next: int = attrs.field(default=1, init=False)
+    _lock: Lock = attrs.field(factory=Lock, init=False)
+
+    def take(self, count: int, first_free: int) -> range:
+        """Take ids from `first_free` on, the first one that is free as far as the transaction sees."""
+        with self._lock:
+            start = max(first_free, self._next)
+            self._next = start + count
+            return range(start, self._next)
 
 
 class DbCursor(Protocol):

@@ -14,6 +14,7 @@ from marketfetch.sinks.sql.coverage_schema import (
     FORMAT,
     PREFIX,
     DbConnection,
+    SeriesIds,
     created,
     dump_spans,
     load_spans,
@@ -66,11 +67,13 @@ class CoverageTables(Ledger[DbConnection]):
     `target` is the user's table with the rows of a series, and empty for our own tables: a series has a
     coverage of its own in each. The coverage of a series is stored in segments, a row for each; see
     `coverage_segments`. With `clustered`, as in SQLite, rows lie in the order of their primary key. DuckDB
-    has no key on them: it would hold the whole index in memory, and a scan is fast.
+    has no key on them: it would hold the whole index in memory, and a scan is fast. Ledgers that write to a
+    file side by side share `series_ids`.
     """
 
     target: str = ""
     clustered: bool = attrs.field(default=False, kw_only=True)
+    series_ids: SeriesIds = attrs.field(factory=SeriesIds, kw_only=True, eq=False)
 
     def prepare(self, connection: DbConnection) -> None:
         """Make the tables where they are missing."""
@@ -265,7 +268,7 @@ class CoverageTables(Ledger[DbConnection]):
             return ids
         # Two statements: RETURNING is newer than the SQLite of some systems.
         found = connection.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {PREFIX}series").fetchone()
-        added = {one: number for number, one in enumerate(new, start=int(found[0]))}
+        added = dict(zip(new, self.series_ids.take(len(new), int(found[0])), strict=True))
         for some_new in _chunks(new):
             connection.execute(
                 f"INSERT INTO {PREFIX}series (id, target, exchange, dataset, symbol, interval) "
