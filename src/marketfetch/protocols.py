@@ -52,6 +52,7 @@ __all__ = [
     "SupportsPlace",
     "SupportsProvenance",
     "SupportsRejected",
+    "SupportsRowGroups",
     "SupportsServerClock",
     "SupportsSession",
     "SupportsWaiting",
@@ -293,14 +294,28 @@ class SupportsGroupCommit(Protocol):
 
     @property
     def transaction_rows(self) -> int:
-        """Rows of one transaction, at most; fewer are committed where no more batches are ready.
+        """Rows of one transaction, at most, but for a single batch that is larger.
 
-        A batch that goes beyond them is split, and its second part begins the next transaction.
+        Fewer are committed where no more batches are ready.
         """
         ...
 
     def group_writer(self) -> AbstractContextManager[GroupWriter]:
         """Open a writer of several batches; it is opened, used and closed on one thread."""
+        ...
+
+
+@runtime_checkable
+class SupportsRowGroups(SupportsGroupCommit, Protocol):
+    """A sink with group commit that compresses whole row groups, as DuckDB does."""
+
+    @property
+    def row_group_rows(self) -> int:
+        """Rows of a row group: transactions of exactly so many rows are made where so many are ready.
+
+        A batch that goes beyond them is split, and its second part begins the next transaction. A single
+        batch that is larger is not split.
+        """
         ...
 
 

@@ -47,6 +47,12 @@ class Grouping(MemorySink):
             yield write_group
 
 
+class RowGroups(Grouping):
+    """The same with transactions of exactly 30 rows where so many are ready."""
+
+    row_group_rows = 30
+
+
 def write_all(store: Grouping, batches: Sequence[Batch]) -> tuple[list[Series], list[Series]]:
     """Queue all batches before the first commit; return the series of durable and of refused batches."""
     durable: list[Series] = []
@@ -101,14 +107,28 @@ def test_what_is_ready_is_committed_together_up_to_the_rows_of_a_transaction() -
     assert not refused
 
 
-def test_a_transaction_has_exactly_the_rows_that_the_store_wants_where_so_many_are_ready() -> None:
-    sizes = [30, 20, 20, 10, 71, 5, 30, 1]
+def test_a_transaction_has_no_more_rows_than_the_store_wants_but_for_a_larger_batch() -> None:
+    sizes = [20, 20, 10, 31, 5, 30, 1]
     batches = [batch(candles(f"S{number}USDT"), range(rows), open=1) for number, rows in enumerate(sizes)]
     together: list[list[int]] = []
     store = Grouping(lambda group: together.append([one.rows for one in group]))
     durable, _ = write_all(store, batches)
-    assert together == [[30], [20, 10], [10, 10, 10], [30], [30], [1, 5, 24], [6, 1]]
-    assert [one.symbol for one in durable] == [f"S{n}USDT" for n in (0, 1, 2, 2, 3, 4, 4, 4, 4, 5, 6, 6, 7)]
+    assert [rows for group in together for rows in group] == sizes
+    assert all(sum(group) <= 30 or len(group) == 1 for group in together)
+    assert [20, 10] in together
+    assert len(durable) == len(sizes)
+
+
+def test_a_transaction_has_exactly_the_rows_that_the_store_wants_where_so_many_are_ready() -> None:
+    sizes = [30, 20, 20, 10, 71, 5, 30, 1]
+    batches = [batch(candles(f"S{number}USDT"), range(rows), open=1) for number, rows in enumerate(sizes)]
+    together: list[list[int]] = []
+    store = RowGroups(lambda group: together.append([one.rows for one in group]))
+    durable, _ = write_all(store, batches)
+    assert together == [[30], [20, 10], [10, 10, 10], [61], [5, 25], [5, 1]]  # 61: larger than a transaction
+    assert [one.symbol for one in durable] == [
+        f"S{number}USDT" for number in (0, 1, 2, 2, 3, 4, 4, 5, 6, 6, 7)
+    ]
     assert [rows_of(store, one.series) for one in batches] == sizes
     assert all(store.coverage([one.series])[one.series] == one.coverage for one in batches)
 

@@ -225,3 +225,21 @@ def test_a_run_writes_whole_row_groups(store: DuckDBSink) -> None:
     assert len(parts) >= 2
     assert rows_of(store) == [72_000] * 4
     assert all(store.coverage([one])[one].covered.length == 72_000 * 60_000 for one in SERIES)
+
+
+def test_the_log_does_not_grow_while_two_threads_write_less_than_row_groups(store: DuckDBSink) -> None:
+    """DuckDB empties it, at 16 MiB, only in a commit beside which no other transaction runs."""
+    lengths: list[int] = []
+
+    def note_the_log(_: Sequence[Batch]) -> None:
+        log = store.path.with_name(f"{store.path.name}.wal")
+        lengths.append(log.stat().st_size if log.exists() else 0)
+
+    def groups(series: Any) -> list[list[Batch]]:
+        starts = range(0, 480_000, 24_000)
+        return [[batch(series, range(start, start + 24_000), open=np.arange(24_000.0))] for start in starts]
+
+    with before_each_transaction(note_the_log):
+        write_side_by_side(store, groups(SERIES[0]), groups(SERIES[1]))
+    assert rows_of(store) == [480_000, 480_000, 0, 0]
+    assert max(lengths) < 2 * 2**24 < sum(lengths)

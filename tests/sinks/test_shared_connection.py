@@ -228,6 +228,17 @@ def test_a_third_block_waits_and_nobody_overtakes_the_one_that_waits_for_everyth
     assert file.notes == ["open", "one has ended", "everything", "third", "close"]
 
 
+def test_a_thread_that_begins_again_at_once_waits_behind_the_others() -> None:
+    """The place that it has left is taken before the thread that waits for it wakes up."""
+    file, waiting, again = File(), module._Block({"C"}), module._Block({"B"})
+    shared = SharedConnection("file", file.opened, duplicate, lambda: False, max_idle=1000)
+    with shared.connection({"A"}), shared._changed:
+        shared._waiting += [waiting, again]
+        assert [shared._may_begin(block) for block in (waiting, again)] == [True, False]
+        shared._waiting.clear()
+    shared.close()
+
+
 def test_after_an_error_it_is_closed_when_both_blocks_have_ended() -> None:
     file = File()
     shared = SharedConnection("file", file.opened, duplicate, lambda: False, max_idle=1000)

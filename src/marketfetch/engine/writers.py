@@ -4,7 +4,7 @@ All batches of a series go through the same queue, in order. Back-pressure: whil
 that fetch wait, for `submit` where a queue holds one batch, and for the row budget in any case.
 
 Group commit: a store that supports it gets all batches that are queued, up to the rows of one transaction.
-The batch that goes beyond them is split, and its second part begins the next transaction.
+The batch that goes beyond them begins the next one; it is split where transactions shall be whole row groups.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from marketfetch.engine.blocking import CurrentWriter, StoreRetrier, call_on_loop, run_in_thread
 from marketfetch.errors import RowsRefused
-from marketfetch.protocols import GroupWriter, Sink, SupportsGroupCommit
+from marketfetch.protocols import GroupWriter, Sink, SupportsGroupCommit, SupportsRowGroups
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Series
 
@@ -124,6 +124,7 @@ async def open_writers(sink: Sink, retrier: StoreRetrier, on_written: OnWritten)
     """
     count = max(1, sink.max_writers)
     transaction_rows = sink.transaction_rows if isinstance(sink, SupportsGroupCommit) else 0
+    splits = isinstance(sink, SupportsRowGroups)
     limiter = CapacityLimiter(count)
     queues: list[MemoryObjectSendStream[Batch]] = []
     async with anyio.create_task_group() as group:
@@ -132,7 +133,8 @@ async def open_writers(sink: Sink, retrier: StoreRetrier, on_written: OnWritten)
             send, receive = create_memory_object_stream[Batch](math.inf if transaction_rows else 1)
             queues.append(send)
             written = WrittenBatches(on_written)
-            group.start_soon(_WriterThread(sink, receive, retrier, written, transaction_rows).start, limiter)
+            thread = _WriterThread(sink, receive, retrier, written, transaction_rows, splits)
+            group.start_soon(thread.start, limiter)
         try:
             yield WriterPool(queues, transaction_rows)
         finally:
@@ -149,9 +151,11 @@ class _WriterThread:
     _retrier: StoreRetrier
     _written: WrittenBatches
     _transaction_rows: int
+    _splits: bool
+    """Whether a batch is split so that a transaction is a whole row group."""
     _refusals: dict[Series, RowsRefused] = attrs.field(factory=dict, init=False)
     _rest: Batch | None = attrs.field(default=None, init=False)
-    """What the last transaction had no room for; it begins the next one."""
+    """The batch, or its second part, for which the last transaction had no room; it begins the next one."""
     _current: CurrentWriter = attrs.field(factory=CurrentWriter, init=False)
 
     async def start(self, limiter: CapacityLimiter) -> None:
@@ -217,23 +221,22 @@ class _WriterThread:
             batches = [self._rest or await self._queue.receive()]
         except EndOfStream:
             return ()
-        rows = batches[0].rows
+        rows, self._rest = batches[0].rows, None
         with suppress(WouldBlock, EndOfStream):
             while rows < self._transaction_rows:
                 batches.append(self._queue.receive_nowait())
                 rows += batches[-1].rows
-        self._rest = self._split_last(batches, rows - self._transaction_rows)
+        surplus = rows - self._transaction_rows
+        if surplus > 0 and len(batches) > 1:
+            # A few rows above a row group make DuckDB's checkpoint read and rewrite everything.
+            self._rest = batches.pop()
+            if self._splits:
+                # A few rows less go through its log, which takes twice as long.
+                first, self._rest = self._split(self._rest, self._rest.rows - surplus)
+                batches.append(first)
         return batches
 
-    def _split_last(self, batches: list[Batch], surplus: int) -> Batch | None:
-        """Take so many rows from the end of the last batch, and return them as a batch.
-
-        DuckDB compresses a transaction of one row group at once. A few rows more make its checkpoint read and
-        rewrite everything, and a few less go through its log: both take twice as long.
-        """
-        if not self._transaction_rows or surplus <= 0:
-            return None
-        whole = batches[-1]
-        batches[-1], rest = parts = whole.split(whole.rows - surplus)
-        self._written.split(whole, parts)
-        return rest
+    def _split(self, batch: Batch, rows: int) -> tuple[Batch, Batch]:
+        parts = batch.split(rows)
+        self._written.split(batch, parts)
+        return parts

@@ -150,7 +150,8 @@ class Batch:
         """Return two batches that are written one after the other, the first with so many rows.
 
         `rows` is at least 1 and less than all; the times strictly increase. The coverage and the rejected
-        rows are split at the time of the first row of the second batch. Both have the provenance.
+        rows are split at the time of the first row of the second batch. Both have the provenance. The rows of
+        the second batch are a copy: they do not keep the memory of the first one.
 
         >>> series = Series.of("binance-spot", "index_price", "BTCUSDT", "1m")
         >>> columns = Columns(np.array([0, 60_000]), np.zeros((4, 2)))
@@ -169,7 +170,7 @@ class Batch:
         )
         second = attrs.evolve(
             self,
-            columns=self.columns.take(slice(rows, None)),
+            columns=self.columns.take(np.arange(rows, self.rows)),
             coverage=self.coverage.within(later) if later else Coverage(),
             rejected=tuple(row for row in self.rejected if row.time >= time),
         )

@@ -106,7 +106,8 @@ class Settings:
     """How a run works; the defaults suit most.
 
     - `concurrency`: the most requests in flight, for each limit pool.
-    - `batch_rows`: rows in one transaction; None leaves the number to the sink.
+    - `batch_rows`: rows of one batch; None leaves the number to the sink. A store may commit several batches
+      together.
     - `deadline`: the most seconds for one request.
     - `heartbeat`: the seconds between two Heartbeat events.
     - `max_rounds`: how often a run that reads up to now looks for newly closed rows.

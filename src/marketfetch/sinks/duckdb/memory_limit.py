@@ -58,6 +58,10 @@ class MemoryLimit:
                     with suppress(duckdb.Error):  # the blocks in memory are larger by now
                         connection.execute("SET memory_limit = ?", [_settable(self._before)])
 
+    def restore(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Raise the limit to what the user allows."""
+        connection.execute("SET memory_limit = ?", [_settable(self._allowed)])
+
     def shrink(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Lower the limit to what two transactions need, or to the user's limit if that is lower still."""
         import duckdb

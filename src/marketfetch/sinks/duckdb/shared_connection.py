@@ -74,7 +74,7 @@ class SharedConnection(Generic[_C]):
     _idle: list[_C] = attrs.field(factory=list, init=False)
     _running: list[_Block] = attrs.field(factory=list, init=False)
     _waiting: list[_Block] = attrs.field(factory=list, init=False)
-    """In the order of arrival: else two writers that alternate could keep a third waiting for ever."""
+    """In the order of arrival: two writers that begin again at once would else keep out a third for ever."""
     _closing: bool = attrs.field(default=False, init=False)
     _opened_at: float = attrs.field(default=0.0, init=False)
     _timer: Timer | None = attrs.field(default=None, init=False)
@@ -135,10 +135,11 @@ class SharedConnection(Generic[_C]):
 
     def _may_begin(self, block: _Block) -> bool:
         earlier = self._waiting[: self._waiting.index(block)]
+        ready = [other for other in earlier if not any(map(other.conflicts, self._running))]
         return (
             not self._closing
-            and len(self._running) < _SIDE_BY_SIDE
-            and not any(block.conflicts(other) for other in (*self._running, *earlier))
+            and len(self._running) + len(ready) < _SIDE_BY_SIDE
+            and not any(map(block.conflicts, (*self._running, *earlier)))
         )
 
     def _taken(self) -> _C:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -51,6 +52,10 @@ __all__ = ["DuckDBSink"]
 _HERE = "NOT internal AND database_name = current_database() AND lower(schema_name) = lower(?)"
 _COLUMNS = f"FROM duckdb_columns() WHERE {_HERE} AND lower(table_name) = lower(?)"
 _VIEWS = f"FROM duckdb_views() WHERE {_HERE} AND lower(view_name) = lower(?)"
+
+
+_LONG_LOG = 2**24
+"""Bytes of the log at which DuckDB empties it."""
 
 
 @attrs.define(eq=False)
@@ -150,6 +155,11 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         return attrs.evolve(super()._ledger, series_ids=self._shared().series_ids)
 
     @property
+    def row_group_rows(self) -> int:
+        """Rows that DuckDB compresses together."""
+        return self.transaction_rows
+
+    @property
     def _scheme(self) -> str:
         return "duckdb"
 
@@ -177,19 +187,37 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
 
             def write(batches: Sequence[Batch]) -> None:
                 self._require_same(opened)  # else a connection that is opened now would make a new file
-                alone = self.table is not None or not shared.memory.has_room_for_two
                 try:
-                    with connections.connection(None if alone else _series(batches)) as connection:
+                    with connections.connection(self._keys(batches)) as connection:
                         shared.memory.shrink(connection)
                         self._write(connection, batches)
                 except OutOfMemory:
-                    with connections.connection() as connection:  # alone, and a new one: with the full limit
+                    with connections.connection() as connection:  # alone, with the full limit
+                        shared.memory.restore(connection)
                         self._write(connection, batches)
                 self._require_same(opened)
 
             with connections.connection():  # a file that cannot be used is noticed before anything is fetched
                 opened = file_identity(self.path)
             yield write
+
+    def _keys(self, batches: Sequence[Batch]) -> AbstractSet[Series] | None:
+        """Return the series that a transaction locks; None if it has to run alone.
+
+        1. Two series may have values in one row of a table of yours.
+        2. The user's memory limit may have no room for two.
+        3. DuckDB empties its log at a commit only where no other transaction runs. Rows that are no whole row
+           group are in the log: while two writers alternate, it would grow for as long as the run takes.
+        """
+        if self.table is not None or not self._shared().memory.has_room_for_two or self._log_is_long():
+            return None
+        return frozenset(batch.series for batch in batches)
+
+    def _log_is_long(self) -> bool:
+        try:
+            return os.stat(f"{os.path.realpath(self.path)}.wal").st_size > _LONG_LOG  # noqa: PTH116  # often
+        except OSError:
+            return False  # there is no log, or nobody can tell
 
     @contextmanager
     def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -207,7 +235,7 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         def make() -> _Shared:
             return _Shared(
                 SharedConnection(
-                    str(self.path), self._connected_by, _duplicated, partial(has_waiters, self.path)
+                    str(self.path), self._connected_by, self._duplicated, partial(has_waiters, self.path)
                 )
             )
 
@@ -246,6 +274,14 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
                 _draw_no_bar(connection)
                 stack.enter_context(shared.memory.applied(connection, self.memory_limit))
             yield connection
+
+    @contextmanager
+    def _duplicated(self, connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+        with ExitStack() as stack:
+            with self._translated():
+                cursor = stack.enter_context(closing(connection.cursor()))
+                _draw_no_bar(cursor)
+            yield cursor
 
     def _opened(self, connect: Callable[[], duckdb.DuckDBPyConnection]) -> duckdb.DuckDBPyConnection:
         try:
@@ -341,17 +377,6 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         found = connection.execute(select(table, query.newest), parameters).fetchnumpy()
         rows = np.column_stack([np.ma.filled(line, np.nan) for line in found.values()])
         return table.from_db_rows(query.series.dataset, rows[:: 1 if query.newest is None else -1])
-
-
-def _series(batches: Sequence[Batch]) -> frozenset[Series]:
-    return frozenset(batch.series for batch in batches)
-
-
-@contextmanager
-def _duplicated(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
-    with closing(connection.cursor()) as cursor:
-        _draw_no_bar(cursor)
-        yield cursor
 
 
 def _draw_no_bar(connection: duckdb.DuckDBPyConnection) -> None:
