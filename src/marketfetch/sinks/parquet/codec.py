@@ -110,8 +110,8 @@ def read_rows(source: BinaryIO, dataset: Dataset) -> Columns:
 
 def _copy(column: Any, target: NDArray[Any]) -> None:
     """Copy numbers, NULL as NaN; `to_numpy` would import pandas, where that is installed."""
-    at = 0
-    for chunk in filter(len, column.chunks):
+    at, chunks = 0, [chunk for chunk in column.chunks if len(chunk)]
+    for chunk in chunks:
         bitmap, numbers = chunk.buffers()
         rows, piece = slice(chunk.offset, chunk.offset + len(chunk)), target[at : at + len(chunk)]
         piece[:] = np.frombuffer(numbers, target.dtype)[rows]
