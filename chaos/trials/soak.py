@@ -7,6 +7,7 @@ line of JSON, a `Measurements`.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import statistics
@@ -227,6 +228,7 @@ async def _run(job: Job) -> Measurements:
         listeners=[heard],
     )
     _keep_to(0)
+    gc.freeze()  # as the command line does, and as docs/howto-service.md tells services to
     ticker, began = asyncio.create_task(tick()), time.perf_counter()
     report = await pipeline
     seconds = time.perf_counter() - began

@@ -9,6 +9,7 @@ standard output. SIGTERM and Ctrl-C end it with code 0.
 
 import argparse
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -178,6 +179,7 @@ def main() -> int:
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.captureWarnings(capture=True)
+    gc.freeze()  # the garbage collector then skips all modules
     try:
         with mf.listeners.LogListener() as log:
             asyncio.run(serve(options, log))

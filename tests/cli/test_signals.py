@@ -51,6 +51,23 @@ with SignalHandler() as signals:
         print("stopped by", signals.received)
 """
 
+COLLECTED = """
+import gc, sys
+from functools import partial
+import anyio
+from marketfetch.cli.runner import run_with_signals
+from marketfetch.cli.signals import SignalHandler
+
+class Job:
+    def __await__(self):
+        print(gc.get_freeze_count() > len(sys.modules))
+        return anyio.sleep(0).__await__()
+
+for whole_process in (False, True):
+    with SignalHandler(whole_process=whole_process) as signals:
+        anyio.run(partial(run_with_signals, Job(), signals, lambda outcome: None))
+"""
+
 
 def _said(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", script, *arguments]
@@ -70,3 +87,9 @@ def test_what_fails_to_stop_a_run_does_not_keep_the_process_from_ending() -> Non
 def test_an_interrupted_command_knows_the_signal_at_once() -> None:
     said = _said(INTERRUPTED)
     assert (said.returncode, said.stdout, said.stderr) == (0, "stopped by SIGTERM\n", "")
+
+
+def test_full_collections_leave_out_what_was_imported_if_the_process_is_ours() -> None:
+    """Each would look through all objects of all modules while the event loop waits."""
+    said = _said(COLLECTED)
+    assert (said.returncode, said.stdout) == (0, "False\nTrue\n"), said.stderr

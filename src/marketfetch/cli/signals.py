@@ -57,7 +57,7 @@ class SignalHandler:
     """
 
     def __init__(self, *, whole_process: bool = False) -> None:
-        self._whole_process = whole_process
+        self.whole_process = whole_process
         self.received: str | None = None
         """The name of the first signal."""
         self.code = 1
@@ -149,7 +149,7 @@ class SignalHandler:
         if self.received:  # the listening thread still ends the process in time
             _ignore()
             return
-        if self._whole_process:
+        if self.whole_process:
             self._begin(_Phase(partial(os._exit, self.code)))  # a thread that hangs may delay the end
             atexit.register(_ignore)
             return
