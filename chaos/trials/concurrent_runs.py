@@ -109,25 +109,25 @@ def concurrent_runs_in(fixture: StoreFixture, effort: Effort) -> Iterator[Result
     commands = Trial(f"several runs at once, {fixture.kind}: the union, each row once", "scenarios")
     pipelines = Trial(f"several pipelines in one process, {fixture.kind}: the union, once", "scenarios")
     scenarios = _scenarios(effort.choose(4, 20))[: effort.choose(2, 5)]
-    with _exchange() as exchange:
-        for number in range(effort.choose(1, 1, 20)):
-            for scenario in scenarios:
+    for number in range(effort.choose(1, 1, 20)):
+        for scenario in scenarios:
+            name = f"{fixture.kind}, seed {effort.seed}, {number}: {scenario.name}"
+            # An exchange for each step: on another host the budget of this minute is unspent.
+            with _exchange() as exchange:
                 oracle = Oracle(exchange.market, scenario.union.span)
-                exchange.record.clear()
                 alone = _pipelines(exchange, fixture.fresh(), [scenario.union])
                 pages = _pages(exchange)
-                name = f"{fixture.kind}, seed {effort.seed}, {number}: {scenario.name}"
-                with commands.attempt(name):
-                    url = fixture.fresh()
-                    if scenario.killed:
-                        last = effort.rng(name).randint(pages // 4, pages // 2)
-                        _one_killed(exchange, url, scenario, last, pages)
-                    else:
-                        _commands(exchange, url, scenario.specs)
-                    _compare(url, alone, oracle)
-                if not scenario.killed:
-                    with pipelines.attempt(name):
-                        _compare(_pipelines(exchange, fixture.fresh(), scenario.specs), alone, oracle)
+            with commands.attempt(name), _exchange() as exchange:
+                url = fixture.fresh()
+                if scenario.killed:
+                    last = effort.rng(name).randint(pages // 4, pages // 2)
+                    _one_killed(exchange, url, scenario, last, pages)
+                else:
+                    _commands(exchange, url, scenario.specs)
+                _compare(url, alone, oracle)
+            if not scenario.killed:
+                with pipelines.attempt(name), _exchange() as exchange:
+                    _compare(_pipelines(exchange, fixture.fresh(), scenario.specs), alone, oracle)
     yield commands.result()
     yield pipelines.result()
 
@@ -171,7 +171,6 @@ def _one_killed(exchange: SimulatedExchange, url: str, scenario: Scenario, last:
     with ExitStack() as stack:
         apart = stack.enter_context(_exchange())
         quick = apart.latency
-        exchange.record.clear()
         exchange.edit, apart.edit = hold_others, hold_first
         stack.callback(release_others)
         run = stack.enter_context(backfill(apart, url, first.words()))
