@@ -30,7 +30,7 @@ class RunResult:
 
 
 class Job(Protocol):
-    """What a command runs: a Pipeline, or whatever is awaited like one and can report what was done."""
+    """What a command runs. It is a Pipeline, or another object that is awaited and reports like one."""
 
     def __await__(self) -> Generator[Any, None, Report]: ...
 

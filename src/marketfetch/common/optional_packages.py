@@ -1,4 +1,4 @@
-"""Packages that may be installed beside marketfetch: those of its extras, and those that have plug-ins."""
+"""Optional packages: an extra of marketfetch installs them, or they have plug-ins for marketfetch."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def _meant(text: Secret) -> str:
 def _scheme(text: Secret) -> str:
     """Return the text before the first colon if it can be a scheme.
 
-    Else it may be part of a credential, or, if it is one letter, a drive of Windows.
+    Other text may be part of a credential. One letter is a drive of Windows.
     """
     scheme, colon, _ = text.reveal().partition(":")
     return scheme if colon and len(scheme) > 1 and scheme.replace("-", "").isalnum() else ""

@@ -13,7 +13,7 @@ __all__ = ["Command"]
 
 
 class Command(NamedTuple):  # not an attrs class: `marketfetch --help` shall not wait for the import
-    """A verb: what it is for, its options, and the function that does it and returns the exit code.
+    """A verb of the command line. It has a summary, options, and a function that returns the exit code.
 
     `add_options` runs whenever options are parsed, so it imports nothing heavy; `run` imports what it
     needs. `examples` are shown in the help, without the word `marketfetch`, and after them what `more_help`
