@@ -36,7 +36,7 @@ from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch
-from tests.support.batches import EVER, batch, candles, premium
+from tests.support.batches import EVER, assert_alike, batch, candles, premium
 
 OHLCV = Dataset.parse("ohlcv")
 VALUES = st.lists(st.sampled_from([1.0, 2.0, np.nan]), max_size=4)
@@ -283,10 +283,7 @@ def test_batches_that_are_committed_together_are_stored_as_one_by_one(
             for one in batches:
                 take_alone(one)
         for each in series:
-            found, wanted = store.read(each, EVER), expected.read(each, EVER)
-            np.testing.assert_array_equal(found.times, wanted.times)
-            np.testing.assert_array_equal(found.values, wanted.values)
-            assert store.coverage([each]) == expected.coverage([each])
+            assert_alike(store, expected, each)
 
     # Held open meanwhile: opening a file takes longer than all else.
     with store._connected(), store.group_writer() as take, expected.writer() as take_alone:

@@ -28,7 +28,7 @@ from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch
 from marketfetch.values.settings import RetryPolicy
-from tests.support.batches import EVER, batch, candles
+from tests.support.batches import EVER, assert_alike, batch, candles
 
 OHLCV = Dataset.parse("ohlcv")
 PATIENCE = 20
@@ -118,10 +118,7 @@ def test_what_two_threads_write_is_what_one_writes_batch_by_batch(
         for one in (one for some in groups for each in some for one in each):
             take(one)
     for series in SERIES:
-        found, wanted = store.read(series, EVER), expected.read(series, EVER)
-        np.testing.assert_array_equal(found.times, wanted.times)
-        np.testing.assert_array_equal(found.values, wanted.values)
-        assert store.coverage([series]) == expected.coverage([series])
+        assert_alike(store, expected, series)
     with duckdb.connect(store.path) as connection:
         ((rows, keys),) = connection.execute(
             "SELECT count(*), count(DISTINCT (symbol, open_time)) FROM ohlcv"

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from marketfetch.protocols import Store
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
@@ -36,6 +37,14 @@ def batch(
     for name, column in columns.items():
         values[series.dataset.index(name)] = column
     return Batch(series, Columns(times, values), Coverage(series.interval.cover(times)))
+
+
+def assert_alike(store: Store, expected: Store, series: Series) -> None:
+    """Two stores have the same rows and the same coverage of a series."""
+    found, wanted = store.read(series, EVER), expected.read(series, EVER)
+    np.testing.assert_array_equal(found.times, wanted.times)
+    np.testing.assert_array_equal(found.values, wanted.values)
+    assert store.coverage([series]) == expected.coverage([series])
 
 
 def not_split(whole: Batch, parts: tuple[Batch, Batch]) -> None:
