@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -32,6 +33,18 @@ IN_CI = bool(os.environ.get("CI"))
 hypothesis.settings.register_profile("local", deadline=None, print_blob=True)
 hypothesis.settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
 hypothesis.settings.load_profile("ci" if IN_CI else "local")
+
+
+# Thousands of commands are started; each would start threads for linear algebra, which nothing here does.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+gc.disable()  # until all tests are collected: nothing of that becomes garbage
+
+
+def pytest_collection_finish() -> None:
+    """A full collection would look through the millions of objects of all tests, a second each time."""
+    gc.enable()
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

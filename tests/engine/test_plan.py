@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import marketfetch as mf
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.engine import planner
 from marketfetch.engine.archives import waves
+from marketfetch.planning.batches import OwnWork
 from marketfetch.planning.estimates import estimate_limit
 from marketfetch.plans import LimitPlan, Plan, PlanComparison
 from marketfetch.reports import Report
@@ -237,3 +239,17 @@ def test_what_is_spent_already_makes_a_plan_longer() -> None:
     assert before.total.weight == after.total.weight
     (used,) = after.limits[0].egresses
     assert used.used >= 200
+
+
+def test_the_seconds_are_those_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    plans = []
+    for factor in (1, 1_000):
+        monkeypatch.setattr(planner, "measure_own_work", partial(OwnWork, 1e-4 * factor, 1e-7 * factor))
+        with world() as place:
+            plan, report = planned(place.pipeline(MemorySink(), symbols=SYMBOLS, end="2026-06-20"))
+        assert_right(report)  # the run chooses the same pages on a slow machine
+        plans.append(plan)
+    fast, slow = plans
+    assert slow.total == fast.total
+    own = slow.total.requests * 0.1 + slow.total.rows * 1e-4
+    assert own <= slow.seconds <= own + fast.seconds

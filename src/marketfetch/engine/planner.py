@@ -18,6 +18,7 @@ from marketfetch.engine.archives.waves import GRAINS, ArchiveWaves, want_from_fi
 from marketfetch.engine.blocking import run_in_thread
 from marketfetch.engine.discovery import ResolvedSeries
 from marketfetch.engine.missing import PUBLISH_GRACE, give_up_unserved, plan_tasks
+from marketfetch.engine.own_work import measure_own_work
 from marketfetch.engine.pages.batch_builder import RowBudget
 from marketfetch.engine.pages.gap_turns import is_worth_looking
 from marketfetch.engine.pages.history_bounds import choose_beginning, first_page, span_after
@@ -246,8 +247,9 @@ class Planner:
         )
         files_host = max((draft.archive_host for draft in drafts), default="")
         host = self.executor.exchange.base_url
-        rest_limits = await self._limits(TaskEstimate(rest_rows, rest, in_a_row), host)
-        archive_limits = await self._limits(TaskEstimate(archive_rows, archive), files_host)
+        capacity = attrs.evolve(self.capacity, own_work=await run_in_thread(measure_own_work))
+        rest_limits = await self._limits(TaskEstimate(rest_rows, rest, in_a_row), host, capacity)
+        archive_limits = await self._limits(TaskEstimate(archive_rows, archive), files_host, capacity)
         return Plan(
             series=tuple(map(self._line, drafts)),
             limits=(*rest_limits, *archive_limits),
@@ -289,13 +291,13 @@ class Planner:
             )
         return self._estimates[of_any]
 
-    async def _limits(self, estimate: TaskEstimate, host: str) -> list[LimitPlan]:
+    async def _limits(self, estimate: TaskEstimate, host: str, capacity: Capacity) -> list[LimitPlan]:
         """Return the plan for each limit pool, computed on a thread: following the requests takes a while."""
         pools = dict.fromkeys(cost.pool for cost in estimate.requests)
         now = self.clock.local()
         return [
             await run_in_thread(
-                partial(estimate_limit, pool, estimate, self._budgets(pool, host), self.capacity, now)
+                partial(estimate_limit, pool, estimate, self._budgets(pool, host), capacity, now)
             )
             for pool in pools
         ]

@@ -19,6 +19,7 @@ __all__ = [
     "BatchSizing",
     "Capacity",
     "FetchTask",
+    "OwnWork",
     "choose_page_size",
     "files_end_sooner",
     "plan_batches",
@@ -27,22 +28,33 @@ __all__ = [
 
 DEFAULT_BATCH_ROWS = 8_000
 """The number of rows in a batch for sinks that do not say how large their batches should be."""
-_PER_REQUEST = 5e-4
-"""Seconds of this process's own work on a request of any size; without latency they decide."""
 _PER_ROW_OF_A_FILE = 4e-6
 """Seconds for a row of a file: about 32 bytes at 10 MB/s, and the time to inflate and decode it."""
+
+
+@attrs.frozen
+class OwnWork:
+    """Seconds of this process's own work on a request of any size, and on each row of a page.
+
+    A row is received, decoded, checked and put into a batch. Without latency and limits, they decide.
+    """
+
+    request: float = 5e-4
+    row: float = 5e-7
 
 
 @attrs.frozen
 class Capacity:
     """What a run can use: the number of egresses, the most requests in flight, the seconds of a response.
 
-    `egresses` may be 0.5 or less: where processes share an egress, each counts its part of it.
+    `egresses` may be 0.5 or less: where processes share an egress, each counts its part of it. `own_work` is
+    a typical machine's. A run keeps it so that equal jobs get equal page sizes; a plan measures its seconds.
     """
 
     egresses: float
     concurrency: int
     latency: float
+    own_work: OwnWork = OwnWork()
 
 
 def choose_page_size(sizes: Sequence[int], cost: Callable[[int], Cost], rows: int, capacity: Capacity) -> int:
@@ -81,7 +93,8 @@ def files_end_sooner(files: int, rows: int, pages: int, page: Cost, capacity: Ca
     True
     """
     round_trips = 1 + -(-2 * files // capacity.concurrency)  # the first one is for the listings
-    seconds = round_trips * capacity.latency + 2 * files * _PER_REQUEST + rows * _PER_ROW_OF_A_FILE
+    requests = 2 * files * capacity.own_work.request
+    seconds = round_trips * capacity.latency + requests + rows * _PER_ROW_OF_A_FILE
     return seconds <= _seconds(pages, page, capacity)
 
 
@@ -96,7 +109,7 @@ def _seconds(requests: int, each: Cost, capacity: Capacity) -> float:
 def working_seconds(requests: int, capacity: Capacity, *, in_a_row: int = 1) -> float:
     """Return how long requests take that no rate limit delays; `in_a_row` of them wait for each other."""
     round_trips = max(-(-requests // capacity.concurrency), min(in_a_row, requests))
-    return round_trips * capacity.latency + requests * _PER_REQUEST
+    return round_trips * capacity.latency + requests * capacity.own_work.request
 
 
 @attrs.frozen

@@ -25,8 +25,6 @@ from marketfetch.values.spans import Span
 
 __all__ = ["TaskEstimate", "estimate_limit", "estimate_rest", "estimate_task", "workload"]
 
-_PER_ROW = 5e-7
-"""Seconds of this process's own work on a row of a page, which is decoded, checked and put into a batch."""
 _MAX_CHAIN = 2_000
 """Pages of a chain that are followed one by one; a longer chain goes on as it began."""
 
@@ -159,7 +157,7 @@ def _count_own_part(
 
 def _load(pool: LimitPool, estimate: TaskEstimate, capacity: Capacity) -> Load:
     work = workload({cost: number for cost, number in estimate.requests.items() if cost.pool == pool}, 0)
-    own = estimate.rows * work.requests / estimate.requests.total() * _PER_ROW
+    own = estimate.rows * work.requests / estimate.requests.total() * capacity.own_work.row
     return Load(
         work.requests,
         work.weight,
