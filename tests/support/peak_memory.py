@@ -46,8 +46,9 @@ pipeline = mf.Pipeline("binance-spot", mf.Query(**query), store, listeners=[note
 assert anyio.run(pipeline.run).rows_written == written == rows
 print(json.dumps(peaks))
 """
-# glibc raises these limits at each large block that is freed, and then keeps such blocks.
-_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
+# glibc raises these limits at each large block that is freed, and then keeps such blocks. Below the first one,
+# freed blocks stay in its heap: the arrays of a block of text with long lines have about 100 KB.
+_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "131072"}
 
 
 def backfill(words: Sequence[str], *, timeout: float = 280) -> tuple[dict[str, Any], int]:
