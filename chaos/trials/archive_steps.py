@@ -97,7 +97,7 @@ def killed_at_steps(fixture: StoreFixture, effort: Effort) -> Result:
     Raises RuntimeError where there is no C compiler.
     """
     chosen = KINDS[effort.seed % len(KINDS)] == fixture.kind
-    stride = effort.choose(40, 1 if chosen else 10, 1)
+    stride = effort.choose(100, 1 if chosen else 10, 1)
     first = effort.rng(f"archive steps {fixture.kind}").randrange(stride)
     often = "every step" if stride == 1 else f"each {stride}th step"
     trial = Trial(f"killed at {often} of reading files, {fixture.kind}: the same final store", "kills")

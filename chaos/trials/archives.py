@@ -107,7 +107,7 @@ def _faults(seed: int, *, refusing: bool, alone: bool) -> list[ArchiveFaults]:
 
 def killed_runs(fixture: StoreFixture, effort: Effort) -> Result:
     """Kill runs from files at random moments; the last run of each store is not killed."""
-    wanted, kills, number = effort.choose(2, 6, 100), 0, 0
+    wanted, kills, number = effort.choose(1, 6, 100), 0, 0
     rng = effort.rng(f"killed archive {fixture.kind}")
     trial = Trial(f"killed while files are read, {fixture.kind}: the same final store", "stores")
     with _site("15m", latency=0.01) as site:

@@ -44,8 +44,11 @@ _TIMEOUT = 20.0
 """Seconds after which a cancelled run counts as hanging."""
 _LIBRARY = str(Path(marketfetch.__file__).parent)
 _ANYIO = "AnyIO worker thread"
-_WORKERS = 8
-"""The most idle worker threads that anyio may keep for later calls; it ends them with the loop."""
+_WORKERS = 12
+"""The most idle worker threads that anyio may keep for later calls; it ends them with the loop.
+
+Runs into four stores at once have two writers each, at most, and one more thread each for what they read.
+"""
 
 
 def cancelled_in_a_host(effort: Effort, server: postgres.Server | None = None) -> Result:
@@ -82,7 +85,7 @@ class _Host:
         for url in urls:  # load modules and open caches before the first snapshot
             await self._pipeline(url, "2026-06-01T01:00Z").run()
         clean = _LeakSnapshot.now()
-        for number in range(effort.choose(16, 100, 3000)):
+        for number in range(effort.choose(8, 100, 3000)):
             at = number % len(urls)
             if self.rng.random() < 0.2:
                 urls[at] = self.fixtures[at].fresh()

@@ -57,12 +57,12 @@ def crash_points(effort: Effort) -> Iterator[Result]:
 
 
 def crash_points_in(place: StoreFixture, effort: Effort) -> Iterator[Result]:
-    """Kill a writer at every step of a commit to one kind of store; at every ninth step in the tests.
+    """Kill a writer at every step of a commit to one kind of store; at every twentieth step in the tests.
 
     Raises RuntimeError where there is no C compiler.
     """
     trial = Trial(f"killed at every step of a commit, {place.kind}: all or nothing", "steps")
-    stride = effort.choose(9, 1)
+    stride = effort.choose(20, 1)
     for step in _steps(place, effort.rng("crashing").randrange(stride), stride):
         with trial.attempt(f"{place.kind}, {step['step']}"):
             assert not step["problem"], step["problem"]

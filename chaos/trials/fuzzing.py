@@ -61,7 +61,7 @@ def large(effort: Effort) -> Result:
 
 def mutated(effort: Effort) -> Result:
     """Try random mutations of the corpus, without coverage guidance; the same seed gives the same inputs."""
-    each = effort.choose(1_000, _INPUTS // len(targets()) + 1)
+    each = effort.choose(300, _INPUTS // len(targets()) + 1)
     trial = Trial("a mutated input is read soundly or refused", unit="inputs", bar="all")
     with warnings.catch_warnings(action="error"):
         for target in targets().values():

@@ -118,7 +118,7 @@ def kill9(effort: Effort) -> Iterator[Result]:
 
 def kill9_in(fixture: StoreFixture, effort: Effort) -> Iterator[Result]:
     """Kill runs into one kind of store at random moments; the last run of each job is not killed."""
-    wanted, kills, worst = effort.choose(3, 10, 100), 0, 0
+    wanted, kills, worst = effort.choose(2, 10, 100), 0, 0
     most = effort.choose(3, 7)  # kills of one job: there are several jobs of both kinds
     rng, bound = (
         effort.rng(f"killing {fixture.kind}"),

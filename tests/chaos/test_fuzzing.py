@@ -29,6 +29,8 @@ from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
 
 QUICK = Effort("quick", seed=1)
+
+pytestmark = pytest.mark.timeout(300)
 PART = Slice(Series.of("okx", "mark_price", "BTC-USDT", "1m"), Span(START, START + 600_000), rows=10)
 
 

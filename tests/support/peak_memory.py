@@ -46,14 +46,15 @@ pipeline = mf.Pipeline("binance-spot", mf.Query(**query), store, listeners=[note
 assert anyio.run(pipeline.run).rows_written == written == rows
 print(json.dumps(peaks))
 """
-# glibc raises these limits at each large block that is freed, and then keeps such blocks. Below the first one,
-# freed blocks stay in its heap: the arrays of a block of text with long lines have about 100 KB.
-_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "131072"}
+# glibc raises these limits at each large block that is freed, and then keeps such blocks.
+_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
+# Smaller blocks stay in its heap when they are freed: the arrays of a block of long lines have about 100 KB.
+_ALLOCATOR_OF_FILES = _ALLOCATOR | {"MALLOC_MMAP_THRESHOLD_": "65536"}
 
 
 def backfill(words: Sequence[str], *, timeout: float = 280) -> tuple[dict[str, Any], int]:
     """Run the command backfill; return its report and its peak resident memory in kB, read from /proc."""
-    done = _done(_COMMAND, "backfill", "--json", *words, timeout=timeout)
+    done = _done(_COMMAND, "backfill", "--json", *words, timeout=timeout, allocator=_ALLOCATOR_OF_FILES)
     return json.loads(done.stdout), int(done.stderr.split()[-1])
 
 
@@ -63,14 +64,16 @@ def peaks_of_run(query: Mapping[str, Any], store: str, *, rows: int, **parts: ob
     return first, second, last
 
 
-def _done(code: str, *words: str, timeout: float = 280) -> subprocess.CompletedProcess[str]:
+def _done(
+    code: str, *words: str, timeout: float = 280, allocator: Mapping[str, str] = _ALLOCATOR
+) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, "-c", code, *words],
         capture_output=True,
         text=True,
         timeout=timeout,
         check=False,
-        env=os.environ | _ALLOCATOR,
+        env={**os.environ, **allocator},
     )
     if done.returncode:
         raise AssertionError(done.stderr)

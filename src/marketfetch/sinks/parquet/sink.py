@@ -82,8 +82,8 @@ class ParquetSink:
 
     @property
     def max_writers(self) -> int:
-        """One writer."""
-        return 1
+        """Two writers, for different series: one encodes while the other one waits for the disk."""
+        return 2
 
     @property
     def batch_rows(self) -> int:
