@@ -6,7 +6,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from functools import cache
 from importlib.metadata import version
@@ -35,16 +35,20 @@ hypothesis.settings.register_profile("ci", deadline=None, print_blob=True, deran
 hypothesis.settings.load_profile("ci" if IN_CI else "local")
 
 
-# Thousands of commands are started; each would start threads for linear algebra, which nothing here does.
+# Each of the many commands would start threads for linear algebra. Nothing here needs them.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-gc.disable()  # until all tests are collected: nothing of that becomes garbage
 
-
-def pytest_collection_finish() -> None:
-    """A full collection would look through the millions of objects of all tests, a second each time."""
-    gc.enable()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect garbage once, after all tests are found; later, their objects need not be looked through."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

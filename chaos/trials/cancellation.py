@@ -47,7 +47,7 @@ _ANYIO = "AnyIO worker thread"
 _WORKERS = 12
 """The most idle worker threads that anyio may keep for later calls; it ends them with the loop.
 
-Runs into four stores at once have two writers each, at most, and one more thread each for what they read.
+Four stores are used at once: for each, at most two writers, and one thread that reads.
 """
 
 

@@ -93,7 +93,7 @@ def all_kinds_together(exchange: FaultyExchange, effort: Effort) -> Result:
     """Answer a third of all requests wrongly, with all kinds of faults."""
     trial = Trial("30 % faults of all kinds: true rows, or missing spans with reasons", unit="runs")
     whole = 0
-    for number in range(effort.choose(2, 60, 3000)):
+    for number in range(effort.choose(4, 60, 3000)):
         seed, venue = effort.seed * 10_000 + number, list(DATASETS)[number % len(DATASETS)]
         job = Job(
             venue=venue,

@@ -119,7 +119,7 @@ def kill9(effort: Effort) -> Iterator[Result]:
 def kill9_in(fixture: StoreFixture, effort: Effort) -> Iterator[Result]:
     """Kill runs into one kind of store at random moments; the last run of each job is not killed."""
     wanted, kills, worst = effort.choose(2, 10, 100), 0, 0
-    most = effort.choose(3, 7)  # kills of one job: there are several jobs of both kinds
+    most = effort.choose(1, 7)  # kills of one job: jobs of both kinds are killed
     rng, bound = (
         effort.rng(f"killing {fixture.kind}"),
         InFlightLimit.of(sink_from(fixture.fresh()), _CONCURRENCY),
@@ -129,7 +129,7 @@ def kill9_in(fixture: StoreFixture, effort: Effort) -> Iterator[Result]:
     undisturbed: dict[tuple[bool, int], str] = {}
     with _world(effort.choose(6, 20)) as scenario:
         oracles = {job.fixed: scenario.oracle(job) for job in (scenario.store_history, scenario.up_to_now)}
-        for number in range(2 * wanted):  # some runs end before they are killed
+        for number in range(4 * wanted):  # some runs end before they are killed
             if kills >= wanted:
                 break
             job = scenario.up_to_now if number % 2 else scenario.store_history

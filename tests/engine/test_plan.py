@@ -252,4 +252,4 @@ def test_the_seconds_are_those_of_this_machine(monkeypatch: pytest.MonkeyPatch) 
     fast, slow = plans
     assert slow.total == fast.total
     own = slow.total.requests * 0.1 + slow.total.rows * 1e-4
-    assert own <= slow.seconds <= own + fast.seconds
+    assert own <= slow.seconds <= 1.5 * own, "the rest are a few round trips"

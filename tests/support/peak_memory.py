@@ -48,7 +48,7 @@ print(json.dumps(peaks))
 """
 # glibc raises these limits at each large block that is freed, and then keeps such blocks.
 _ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
-# Smaller blocks stay in its heap when they are freed: the arrays of a block of long lines have about 100 KB.
+# Smaller blocks stay in glibc's heap when they are freed; the arrays of a block of long lines have 100 KB.
 _ALLOCATOR_OF_FILES = _ALLOCATOR | {"MALLOC_MMAP_THRESHOLD_": "65536"}
 
 

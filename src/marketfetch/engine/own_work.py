@@ -19,11 +19,12 @@ from marketfetch.values.spans import DAY, Span, SpanSet
 __all__ = ["measure_own_work"]
 
 _ROUNDS = 25
-_PAGES, _ROWS = 48, 1_000
+_PAGES = 48
+_ROWS = 1_000 if COMPILED is not None else 100
 _SLICES_OF_A_REQUEST = 108
-"""As many slices are planned in the time of a request and its answer, without its rows; measured once."""
+"""A request without its rows takes as long as planning so many slices; measured once."""
 _DECODED_OF_A_ROW = 3.1 if COMPILED is not None else 1.1
-"""How much longer a row takes than its decoding: it also comes out of a socket. Python takes all the time."""
+"""A row takes so many times as long as its decoding, since it is also received. Python mostly decodes."""
 
 _PRICES = {"open": 1, "high": 2, "low": 3, "close": 4, "volume": 5}
 _ROW = b'[1609459200000,"29000.10","29000.20","28999.50","29000.00","12.345",1609459259999,"358000.12",123]'
@@ -32,8 +33,8 @@ _ROW = b'[1609459200000,"29000.10","29000.20","28999.50","29000.00","12.345",160
 def measure_own_work(now: Callable[[], float] = perf_counter) -> OwnWork:
     """Return the seconds that this machine takes for a request and for a row of a page.
 
-    It computes for about 7 ms, and the fastest of several rounds counts, since other threads and processes
-    may interrupt the others. `now` returns seconds.
+    It computes for about 7 ms. The fastest of 25 rounds counts: other work may slow a round down. `now`
+    returns seconds.
 
     >>> from itertools import count
     >>> halves = count(step=0.5)

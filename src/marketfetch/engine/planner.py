@@ -247,7 +247,9 @@ class Planner:
         )
         files_host = max((draft.archive_host for draft in drafts), default="")
         host = self.executor.exchange.base_url
-        capacity = attrs.evolve(self.capacity, own_work=await run_in_thread(measure_own_work))
+        capacity = self.capacity
+        if drafts:
+            capacity = attrs.evolve(capacity, own_work=await run_in_thread(measure_own_work))
         rest_limits = await self._limits(TaskEstimate(rest_rows, rest, in_a_row), host, capacity)
         archive_limits = await self._limits(TaskEstimate(archive_rows, archive), files_host, capacity)
         return Plan(

@@ -45,10 +45,11 @@ class OwnWork:
 
 @attrs.frozen
 class Capacity:
-    """What a run can use: the number of egresses, the most requests in flight, the seconds of a response.
+    """What a run can use: egresses, the most requests in flight, the seconds of a response, its own work.
 
     `egresses` may be 0.5 or less: where processes share an egress, each counts its part of it. `own_work` is
-    a typical machine's. A run keeps it so that equal jobs get equal page sizes; a plan measures its seconds.
+    by default that of a typical machine. Page sizes are always chosen with it; only the seconds of a plan use
+    a measured one.
     """
 
     egresses: float

@@ -81,12 +81,22 @@ def create_atomically(file: Path, make: Callable[[Path], object], temporary: Pat
     _fsync_directory(file.parent)
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder and its parents, durably; raises OSError."""
-    if not folder.is_dir():
-        make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)  # another process may have been faster
-        _fsync_directory(folder.parent)
+def make_folder(folder: Path, root: Path | None = None) -> None:
+    """Make a folder and its parents, durably; raises OSError.
+
+    `root` is a folder above it, in which others make folders, too. Example: two threads make `ohlcv/A` and
+    `ohlcv/B`. Thread 1 has made `ohlcv`, and its name is not on the disk yet. Thread 2 finds `ohlcv` and
+    makes `ohlcv/B`. So it also writes the names of all folders between `root` and `ohlcv/B` to the disk.
+    """
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)  # another process may have been faster
+    parent = folder.parent
+    _fsync_directory(parent)
+    while root is not None and parent != root:
+        parent = parent.parent
+        _fsync_directory(parent)
 
 
 @contextmanager

@@ -42,11 +42,11 @@ def home_of(root: Path, series: Series) -> Path:
 
 
 def lock_of(root: Path, series: Series) -> Path:
-    """Return the lock file of a series."""
+    """Return the lock file of a series; names that differ in case may share a folder, and so share a lock."""
     names = (series.exchange, series.dataset.name, series.symbol, series.interval.name)
     name = ",".join(map(_quoted, names))
     if len(name) > _LONG:  # a guard and a probe get longer names, up to 255 bytes
-        name = f"{name[:_LONG]},{sha256(name.encode()).hexdigest()[:16]}"
+        name = f"{name[:_LONG]},{sha256(name.casefold().encode()).hexdigest()[:16]}"
     return locks_of(root) / f"{name}.lock"
 
 

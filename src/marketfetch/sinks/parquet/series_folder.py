@@ -49,11 +49,11 @@ class SeriesFolder(SeriesFiles):
         """The lock file of the series."""
         return lock_of(self.root, self.series)
 
-    def write(self, batch: Batch, written: AbstractSet[str]) -> set[str]:
-        """Merge a batch into the files, and return the periods of its rows; RowsRefused changes nothing.
+    def write(self, batch: Batch, written: set[str]) -> None:
+        """Merge a batch into the files, and add the periods of its rows to `written`.
 
-        SinkError for a missing file that the ledger counts on, or that this run has `written`: a new file
-        would have the rows of this batch alone.
+        RowsRefused changes nothing. SinkError for a missing file that the ledger counts on, or that this run
+        has `written`: a new file would have the rows of this batch alone.
         """
         check_whole(self.series, batch.columns)
         interval = self.series.interval
@@ -90,7 +90,7 @@ class SeriesFolder(SeriesFiles):
             known = ledger.provenance if filed else replaced(ledger.provenance, batch.provenance)
             # Last: after a crash before this line, the new files still count, by `_list_files`.
             self._put_ledger(ledger, LedgerNote(files, empty, known))
-        return set(map(str, rows_of))
+            written.update(map(str, rows_of))  # under the lock: afterwards `forget` may remove them
 
     def check_there(self, written: AbstractSet[str]) -> None:
         """Raise SinkError if a file of these periods is gone."""
@@ -216,6 +216,6 @@ class SeriesFolder(SeriesFiles):
             patiently(partial((self.home / LEDGER).unlink, missing_ok=True))
 
     def _replace(self, file: Path, rows: Columns, note: bytes) -> None:
-        make_folder(file.parent)
+        make_folder(file.parent, self.root)
         write = partial(write_rows, rows, self.series.dataset, note)
         replace_file(file, write, temporary_folder(self.root))

@@ -141,7 +141,7 @@ class ParquetSink:
             folder = SeriesFolder(self.folder, batch.series)
             names = written.setdefault(folder, set())
             with self._translated():
-                names |= folder.write(batch, names)
+                folder.write(batch, names)
             check_same()
 
         self._written[write] = written
