@@ -31,8 +31,6 @@ from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 from tests.support.commands import Command
 
-pytestmark = pytest.mark.heavy
-
 Rows = dict[str, list[list[str]]]
 
 

@@ -22,8 +22,6 @@ from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span
 from tests.support.worlds import span_of, truth
 
-pytestmark = pytest.mark.heavy
-
 TABLE = """
     CREATE TABLE candles (
         ts bigint, symbol text, o numeric, h numeric, l numeric, c numeric, v numeric, pfr numeric,

@@ -30,8 +30,6 @@ from tests.support.batches import EVER, batch, candles
 from tests.support.postgres import Server
 from tests.support.worlds import World, run
 
-pytestmark = pytest.mark.heavy
-
 OHLCV = Dataset.parse("ohlcv")
 MAPPING = TableMapping("candles", time="ts", symbol="symbol", columns={"ohlcv": {"open": "o"}})
 SEPTEMBER, DECEMBER = "BTCUSDT_260925", "BTCUSDT_261225"

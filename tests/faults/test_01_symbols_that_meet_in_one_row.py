@@ -20,8 +20,6 @@ from marketfetch.values.datasets import Dataset
 from marketfetch.values.series import Series
 from tests.support.batches import EVER, batch, candles
 
-pytestmark = pytest.mark.heavy
-
 OHLCV = Dataset.parse("ohlcv")
 FUTURES, SPOT = candles("BTCUSDT"), candles("BTCUSDT", exchange="binance-spot")
 TABLE = "CREATE TABLE candles (ts bigint, symbol varchar(20), o double precision, PRIMARY KEY (symbol, ts))"

@@ -32,8 +32,6 @@ from tests.support.batches import EVER, START, batch, candles
 from tests.support.roles import role
 from tests.support.worlds import World, run, span_of, truth
 
-pytestmark = pytest.mark.heavy
-
 OHLCV = Dataset.parse("ohlcv")
 MAPPING = TableMapping("candles", time="ts", symbol="symbol", columns={"ohlcv": {"volume": "v"}})
 SYMBOLS = [f"{letter}{letter}USDT" for letter in "ABCDEFGHIJKLMNOPQRSTU"]

@@ -13,8 +13,6 @@ from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.values.datasets import Dataset
 from tests.support.batches import EVER, batch, candles
 
-pytestmark = pytest.mark.heavy
-
 OHLCV = Dataset.parse("ohlcv")
 MAPPING = TableMapping("candles", time="ts", symbol="symbol", columns={"ohlcv": {"open": "o"}})
 ROUNDED = TableMapping(

@@ -18,8 +18,6 @@ from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import MINUTE, START, batch, candles
 
-pytestmark = pytest.mark.heavy
-
 OHLCV = Dataset.parse("ohlcv")
 GAPS = 8_000
 MAPPING = TableMapping("candles", time="ts", symbol="symbol", columns={"ohlcv": {"open": "o"}})

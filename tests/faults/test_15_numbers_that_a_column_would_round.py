@@ -27,8 +27,6 @@ from marketfetch.values.datasets import Dataset
 from tests.support.batches import EVER, batch, candles
 from tests.support.worlds import World, run
 
-pytestmark = pytest.mark.heavy
-
 OHLCV = Dataset.parse("ohlcv")
 MAPPING = TableMapping(
     "candles", time="ts", symbol="symbol", columns={"ohlcv": {"open": "o", "volume": "v", "trades": "n"}}

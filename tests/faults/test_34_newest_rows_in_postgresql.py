@@ -20,8 +20,6 @@ from tests.support.batches import EVER, batch, candles
 from tests.support.postgres import Server
 from tests.support.postgres_formats import FUNDING
 
-pytestmark = pytest.mark.heavy
-
 PROJECT = Path(__file__).parents[2]
 OHLCV = Dataset.parse("ohlcv")
 SYMBOLS, MINUTES = 10, 20_000

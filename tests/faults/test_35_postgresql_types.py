@@ -32,8 +32,6 @@ from tests.support.batches import EVER, MINUTE, START, batch, candles
 from tests.support.postgres import Server
 from tests.support.worlds import World, assert_holds, run, span_of
 
-pytestmark = pytest.mark.heavy
-
 OHLCV = Dataset.parse("ohlcv")
 MAPPING = TableMapping("candles", time="ts", symbol="symbol", columns={"ohlcv": {"open": "o", "trades": "n"}})
 FIRST = datetime(2020, 1, 1, tzinfo=UTC)

@@ -28,8 +28,6 @@ from marketfetch.values.series import Series
 from marketfetch.values.spans import MAX_TIMESTAMP, Span, SpanSet
 from tests.support.batches import MINUTE, START, batch, candles
 
-pytestmark = pytest.mark.heavy
-
 SYMBOLS = [candles(symbol) for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT")]
 ASKED = SYMBOLS[1]
 MAPPING = TableMapping("candles", time="ts", symbol="symbol", columns={"ohlcv": {"close": "c"}})

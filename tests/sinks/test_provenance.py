@@ -31,8 +31,6 @@ from marketfetch.values.pages import Batch, Columns, RejectedRow
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import EVER, MINUTE, START, batch, candles
 
-pytestmark = pytest.mark.heavy
-
 OHLCV = Dataset.parse("ohlcv")
 DATA = Path(__file__).with_name("data")
 UNUSABLE = SpanSet.of(Span(START + 10 * MINUTE, START + 12 * MINUTE))
