@@ -1,4 +1,4 @@
-"""Atomic and durable files: after a crash, a file has its old content or its new one, never a part of it."""
+"""Atomic and durable files: a crash leaves the old content of a file or the new one, never a part of it."""
 
 from __future__ import annotations
 
