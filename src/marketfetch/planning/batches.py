@@ -36,7 +36,8 @@ _PER_ROW_OF_A_FILE = 4e-6
 class OwnWork:
     """Seconds of this process's own work on a request of any size, and on each row of a page.
 
-    A row is received, decoded, checked and put into a batch. Without latency and limits, they decide.
+    A row is received, decoded, checked and put into a batch. Without latency and limits, a run takes these
+    seconds.
     """
 
     request: float = 5e-4

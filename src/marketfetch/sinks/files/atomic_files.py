@@ -92,11 +92,10 @@ def make_folder(folder: Path, root: Path | None = None) -> None:
         return
     make_folder(folder.parent)
     folder.mkdir(exist_ok=True)  # another process may have been faster
-    parent = folder.parent
-    _fsync_directory(parent)
-    while root is not None and parent != root:
-        parent = parent.parent
+    for parent in folder.parents:
         _fsync_directory(parent)
+        if root is None or parent == root:
+            break
 
 
 @contextmanager
