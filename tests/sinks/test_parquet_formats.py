@@ -44,7 +44,8 @@ KNOWN = {
 def old(tmp_path: Path) -> ParquetSink:
     """A store as the version before the format had a number wrote it."""
     with tarfile.open(Path(__file__).parent / "data" / "format1_parquet.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # not before Python 3.11.4
+        archive.extractall(tmp_path)
     return ParquetSink(tmp_path / "format1")
 
 

@@ -169,7 +169,8 @@ def old(request: pytest.FixtureRequest, tmp_path: Path, postgres_dsn: str) -> St
         return sink
     if kind is ParquetSink:
         with tarfile.open(DATA / "format2_parquet.tar.gz") as archive:
-            archive.extractall(tmp_path, filter="data")
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)  # not before Python 3.11.4
+            archive.extractall(tmp_path)
         return ParquetSink(tmp_path / "format2_parquet")
     name = f"format2.{'sqlite' if kind is SQLiteSink else 'duckdb'}"
     (tmp_path / name).write_bytes(gzip.decompress((DATA / f"{name}.gz").read_bytes()))

@@ -17,11 +17,12 @@ def raising_one_error() -> Iterator[None]:
     The first MarketfetchError is raised, or the first error if there is none; every other error becomes a
     note of the raised one.
 
-    >>> with raising_one_error():
-    ...     raise ExceptionGroup("two tasks", [KeyError("a"), MarketfetchError("no egress is left")])
-    Traceback (most recent call last):
-    marketfetch.errors.MarketfetchError: no egress is left
-    at the same time: KeyError: 'a'
+    >>> try:
+    ...     with raising_one_error():
+    ...         raise ExceptionGroup("two tasks", [KeyError("a"), MarketfetchError("no egress is left")])
+    ... except MarketfetchError as error:
+    ...     error, error.__notes__
+    (MarketfetchError('no egress is left'), ["at the same time: KeyError: 'a'"])
     """
     try:
         yield
