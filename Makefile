@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # all of them share one virtual environment
 .PHONY: help demo test test-oldest test-newest orchestrators bench chaos fuzz dist check lint format types contracts docs sbom
-.PHONY: clean
+.PHONY: clean test-slow
 
 ifdef PYTHON
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2] + sys.abiflags)')
@@ -32,8 +32,11 @@ demo: $(VENV)/.ready-run ## back-fill a simulated exchange and show what happene
 	@$(BIN)/python -m marketfetch demo
 
 # Four workers suit two cores: many tests wait for a rate limit, a resting proxy or a process of their own.
-test: $(VENV)/.ready-test ## run all tests, against a real PostgreSQL too
-	@$(BIN)/python -m pytest -n 4 $(ARGS)
+test: $(VENV)/.ready-test ## run the tests, against a real PostgreSQL too
+	@$(BIN)/python -m pytest -n 4 -m "not slow" $(ARGS)
+
+test-slow: $(VENV)/.ready-test ## run the slow tests, such as the short forms of `make chaos`
+	@$(BIN)/python -m pytest -n 4 -m slow $(ARGS)
 
 test-oldest: .venv/oldest/.ready ## run all tests with the oldest versions of all that we depend on, on Python 3.11
 	@.venv/oldest/bin/python -m pytest -n 4 $(ARGS)

@@ -111,13 +111,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)  # after the shuffle
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that may take longest: at the end one worker would be left with them."""
+    """Begin with the slow tests, and of those with the ones that may take longest.
 
-    def allowed(item: pytest.Item) -> float:
-        mark = item.get_closest_marker("timeout")
-        return float(mark.args[0]) if mark else 0.0
+    At the end one worker would be left with them.
+    """
 
-    items.sort(key=allowed, reverse=True)
+    def expected(item: pytest.Item) -> tuple[bool, float]:
+        timeout = item.get_closest_marker("timeout")
+        return item.get_closest_marker("slow") is not None, timeout.args[0] if timeout else 0
+
+    items.sort(key=expected, reverse=True)
 
 
 @pytest.fixture(scope="session")
@@ -211,7 +214,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def state_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Empty folders, one after another; `mktemp` would look through all former ones each time."""
+    """Paths of folders that do not exist; `mktemp` would make each, and look through all former ones."""
     home = tmp_path_factory.mktemp("state")
     return (home / str(number) for number in count())
 
@@ -224,9 +227,7 @@ def unspent_budgets(
 
     Otherwise a simulated exchange could get the port, and so the used budget, of one in another test.
     """
-    folder = next(state_folders)
-    folder.mkdir()
-    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    monkeypatch.setenv("XDG_STATE_HOME", str(next(state_folders)))
     with separate_registry():
         yield
 

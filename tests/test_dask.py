@@ -35,7 +35,7 @@ from tests.support.worlds import assert_holds, span_of
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.slow
 
 SYMBOLS = ["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"]
 SPAN = ("2026-05-01", "2026-05-06")

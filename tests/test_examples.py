@@ -142,7 +142,7 @@ def test_an_unknown_symbol_of_it_is_named(installed: Path, tidebit: HTTPServer) 
     assert table.report.unknown == {"BTC_USDT": "unknown symbol; did you mean 'BTC_USD'?"}
 
 
-@pytest.mark.timeout(300)  # a process of its own, on a machine that may be busy
+@pytest.mark.slow  # a process of its own, on a machine that may be busy
 @pytest.mark.parametrize("example", [TIDEBIT, KELPDAX, LUNARIS], ids=lambda each: each.name)
 def test_the_example_is_tested_as_its_author_would(example: Path, tmp_path: Path) -> None:
     arguments = ["-m", "pytest", "-q", "-c", "/dev/null", "-p", "no:cacheprovider", "--rootdir", str(example)]

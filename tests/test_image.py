@@ -130,7 +130,7 @@ def exchange() -> Iterator[str]:
         yield simulated.base_url
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_image_fills_a_store_and_writes_into_its_volume_alone(container: Container, exchange: str) -> None:
     before = container.files()
     store = container.of("duckdb:/data/market.duckdb")
@@ -214,7 +214,7 @@ def _in_dsn(password: str) -> str:
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_services_of_compose_fill_postgresql_through_pgbouncer_with_a_password(
     container: Container, exchange: str, postgres_server: Server, postgres_dsn: str
 ) -> None:

@@ -86,7 +86,7 @@ def test_a_listing_that_does_not_end_is_named(
     assert lunaris.served == 2
 
 
-@pytest.mark.timeout(300)  # processes of their own, on a machine that may be busy
+@pytest.mark.slow  # processes of their own, on a machine that may be busy
 def test_its_answers_are_recorded_once_and_kept(
     lunaris: LunarisServer, httpserver: HTTPServer, tmp_path: Path
 ) -> None:

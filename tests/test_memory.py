@@ -19,7 +19,10 @@ from tests.support.postgres import Server
 SYMBOLS = [f"C{number:02}USDT" for number in range(20)]
 START = date(2026, 4, 1)
 GROWTH, ROUNDS = 1.1, 3
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc"),
+]
 
 
 def check_flatness(store: Callable[[], AbstractContextManager[str]], days: int = 60) -> None:

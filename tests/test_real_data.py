@@ -93,6 +93,7 @@ def check_every_candle(
     assert len(store.ledger()) == len(recorded)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["duckdb", "sqlite", "parquet"])
 def test_every_candle_of_every_file_is_stored_bit_for_bit(
@@ -101,6 +102,7 @@ def test_every_candle_of_every_file_is_stored_bit_for_bit(
     check_every_candle(f"{kind}:{tmp_path / 'market'}", marketfetch, exchange, recorded)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_candle_of_every_file_is_stored_in_postgresql(
     postgres_dsn: str, marketfetch: Command, exchange: SimulatedExchange, recorded: Rows
@@ -115,6 +117,7 @@ def archive(shared_data: Path) -> Iterator[SimulatedArchive]:
         yield archive
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["duckdb", "sqlite", "parquet"])
 def test_every_candle_of_every_file_of_the_archive_is_stored_bit_for_bit(
@@ -129,6 +132,7 @@ def test_every_candle_of_every_file_of_the_archive_is_stored_bit_for_bit(
     check_every_candle(f"{kind}:{tmp_path / 'market'}", marketfetch, exchange, recorded, archive)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_candle_of_every_file_of_the_archive_is_stored_in_postgresql(
     postgres_dsn: str,

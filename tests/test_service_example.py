@@ -32,7 +32,7 @@ from tests.support.worlds import assert_holds
 SERVICE = Path(__file__).parents[1] / "examples" / "service" / "service.py"
 KLINES = "/fapi/v1/klines"
 
-pytestmark = pytest.mark.timeout(300)  # a minute of the exchange has to pass, on a machine that may be busy
+pytestmark = pytest.mark.slow  # a minute of the exchange has to pass, on a machine that may be busy
 
 
 @cache

@@ -70,7 +70,7 @@ def expected(market: Market, span: Span) -> dict[int, tuple[float | None, ...]]:
     )
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_two_runs_share_the_rows_of_one_table(shared_data: Path, postgres_dsn: str) -> None:
     with psycopg.connect(postgres_dsn) as connection:
         connection.execute(TABLE)
@@ -92,7 +92,7 @@ def test_two_runs_share_the_rows_of_one_table(shared_data: Path, postgres_dsn: s
         assert fill(exchange, proxies, postgres_dsn, "ohlcv").requests == 0
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_composites_land_beside_the_symbols_they_are_made_of(postgres_dsn: str, shared_data: Path) -> None:
     with psycopg.connect(postgres_dsn) as connection:
         connection.execute(TABLE)

@@ -184,24 +184,24 @@ def said(code: str, folder: Path, *options: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_everything_is_imported(tmp_path: Path) -> None:
     (count,) = said(ABSENT + EVERYTHING, tmp_path)
     assert int(count) > 200
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_every_store_is_filled_and_then_asks_for_nothing(tmp_path: Path) -> None:
     *_, last = said(ABSENT + FILLED, tmp_path, "-X", "warn_default_encoding")
     assert last == "filled"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_two_pools_take_turns_on_a_board(tmp_path: Path) -> None:
     assert said(ABSENT + SHARED, tmp_path) == ["1440 1440", "200"]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_without_file_locks_a_run_goes_on_alone(tmp_path: Path) -> None:
     """Soft locks outlive a process that is killed: a run would wait for it for ever."""
     first, rows = said(SOFT, tmp_path)
@@ -209,7 +209,7 @@ def test_without_file_locks_a_run_goes_on_alone(tmp_path: Path) -> None:
     assert rows == "1440"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_a_loop_that_watches_no_sockets_is_served(tmp_path: Path) -> None:
     """`fetch` has a loop of its own; on a loop of the caller curl-cffi starts a thread, and warns of it."""
     own, refused, helped, warned, other = said(PROACTOR, tmp_path)

@@ -47,7 +47,7 @@ def traceback_of(cell: NotebookNode) -> str:
     return COLOUR.sub("", "\n".join(error.traceback))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 async def test_stores_and_short_tracebacks(tmp_path: Path) -> None:
     cells = [new_code_cell(cell.strip()) for cell in CELLS]  # type: ignore[no-untyped-call]
     notebook: NotebookNode = new_notebook(cells=cells)  # type: ignore[no-untyped-call]

@@ -23,7 +23,7 @@ TRIALS = pytest.mark.parametrize("trial", [faulty_archive, killed_runs])
 
 
 @TRIALS
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "duckdb", "parquet"])
 def test_files_that_are_wrong_or_half_read(
     trial: Callable[[StoreFixture, Effort], Result], kind: str
@@ -34,7 +34,7 @@ def test_files_that_are_wrong_or_half_read(
 
 @TRIALS
 @pytest.mark.heavy
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_files_that_are_wrong_or_half_read_into_postgresql(
     trial: Callable[[StoreFixture, Effort], Result], postgres_server: Server
 ) -> None:
@@ -53,7 +53,7 @@ def compiler() -> None:
 
 
 @pytest.mark.usefixtures("compiler")
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "duckdb", "parquet"])
 def test_killed_at_a_step_of_reading_files(kind: str) -> None:
     with store_fixture(kind) as fixture:
@@ -62,14 +62,14 @@ def test_killed_at_a_step_of_reading_files(kind: str) -> None:
 
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.heavy
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_killed_at_a_step_of_reading_files_into_postgresql(postgres_server: Server) -> None:
     with store_fixture("postgresql", postgres_server) as fixture:
         assert_kept(killed_at_steps(fixture, QUICK))
 
 
 @pytest.mark.usefixtures("compiler")
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_a_step_to_which_no_run_comes_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(archive_steps._PLACES["sqlite"], "nothing happens", (Download, "append"))
     with store_fixture("sqlite") as fixture, pytest.raises(AssertionError, match="after nothing happens"):

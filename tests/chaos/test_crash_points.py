@@ -23,14 +23,14 @@ def compiler() -> None:
         absent("No C compiler: install one, such as gcc")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "duckdb", "parquet"])
 def test_killed_at_a_step_of_a_commit_it_is_all_or_nothing(kind: str) -> None:
     with store_fixture(kind) as fixture:
         assert_kept(crash_points_in(fixture, EFFORT))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("breakage", "said"),
     [
@@ -57,7 +57,7 @@ crash_points.main(sys.argv[1], *map(int, sys.argv[2:]))
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_killed_while_it_speaks_with_postgresql_it_is_all_or_nothing(postgres_server: Server) -> None:
     with store_fixture("postgresql", postgres_server) as fixture:
         assert_kept(crash_points_in(fixture, EFFORT))

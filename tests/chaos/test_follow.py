@@ -9,6 +9,6 @@ from chaos.trials.follow import follow
 from tests.support.promises import assert_kept
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_hours_with_outages_are_followed() -> None:
     assert_kept(follow(Effort("quick", seed=1)))

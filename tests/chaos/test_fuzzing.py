@@ -30,7 +30,7 @@ from marketfetch.values.spans import Span, SpanSet
 
 QUICK = Effort("quick", seed=1)
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.slow
 PART = Slice(Series.of("okx", "mark_price", "BTC-USDT", "1m"), Span(START, START + 600_000), rows=10)
 
 

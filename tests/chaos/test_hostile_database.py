@@ -16,7 +16,7 @@ from tests.support.promises import assert_kept
 
 QUICK = Effort("quick", seed=1)
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

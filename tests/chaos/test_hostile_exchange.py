@@ -19,6 +19,7 @@ from chaos.trials.hostile_exchange import (
 from marketfetch.testing import FaultKind, Faults
 from tests.support.promises import assert_kept
 
+pytestmark = pytest.mark.slow
 QUICK = Effort("quick", seed=1)
 
 

@@ -10,6 +10,7 @@ from chaos.harness.trials import Effort, Result
 from chaos.trials import hostile_network
 from tests.support.promises import assert_kept
 
+pytestmark = pytest.mark.slow
 QUICK = Effort("quick", seed=1)
 
 

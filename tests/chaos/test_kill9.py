@@ -13,7 +13,7 @@ from tests.support.promises import assert_kept
 SEED = 20_260_601
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "duckdb", "parquet"])
 def test_killed_anywhere_the_same_bytes_in_the_end(kind: str) -> None:
     with store_fixture(kind) as fixture:
@@ -21,7 +21,7 @@ def test_killed_anywhere_the_same_bytes_in_the_end(kind: str) -> None:
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_killed_anywhere_the_same_bytes_in_postgresql(postgres_server: Server) -> None:
     with store_fixture("postgresql", postgres_server) as fixture:
         assert_kept(kill9_in(fixture, Effort("quick", SEED)))

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import pytest
+
 from chaos.harness.trials import Effort
 from chaos.trials.secret_leaks import PASSWORDS, any_text_is_redacted, commands_are_silent
 from chaos.trials.secret_leaks_in_objects import objects_are_silent
 from tests.support.promises import assert_kept
 
+pytestmark = pytest.mark.slow
 QUICK = Effort("quick", seed=21)
 
 

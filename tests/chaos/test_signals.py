@@ -13,6 +13,7 @@ from chaos.trials.signals import interrupted_in_a_notebook, stopped_by_signals
 from tests.support import postgres
 from tests.support.promises import assert_kept
 
+pytestmark = pytest.mark.slow
 QUICK = Effort("quick", seed=21)
 
 

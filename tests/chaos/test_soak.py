@@ -9,6 +9,6 @@ from chaos.trials.soak import soak
 from tests.support.promises import assert_kept
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_thousands_of_requests_under_faults_are_all_answered() -> None:
     assert_kept(soak(Effort("quick", seed=1)))

@@ -16,7 +16,7 @@ duckdb = pytest.importorskip("duckdb")
 
 
 # 100 days: two whole months are among them at any time of the year, and their files are worth the reading.
-@pytest.mark.timeout(300)  # it fetches months of history, on a machine that may be busy
+@pytest.mark.slow  # it fetches months of history, on a machine that may be busy
 def test_demonstration_tells_what_it_does_and_succeeds(marketfetch: Command, tmp_path: Path) -> None:
     path = tmp_path / "kept.duckdb"
     said = subprocess.run(

@@ -90,7 +90,7 @@ def exchange() -> Iterator[SimulatedExchange]:
         yield exchange
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_every_command_that_can_work_does(place: Place, exchange: SimulatedExchange) -> None:
     day = ["-e", "binance-usdm", "-s", "BTCUSDT", "--start", "2026-06-01", "--end", "2026-06-02"]
     commands = {"exchanges": ["exchanges"], "demo": ["demo", "--days", "1", "--keep", "demo.duckdb"]}

@@ -16,7 +16,7 @@ from marketfetch.testing import GeneratedMarket, LimitRules, LocalProxies, Simul
 from marketfetch.values.http import LimitPool
 from tests.support.workers import Worker, workers
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.slow
 
 PERIOD = 2_000
 WEIGHT = LimitPool("binance-usdm weight", 60, PERIOD, "clock", used_header="x-mbx-used-weight-1m")
