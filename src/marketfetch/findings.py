@@ -37,8 +37,9 @@ class ReissuedFile:
     """A file of an archive that was issued anew after its rows were stored.
 
     `spans` are the moments at which the stored rows differ from those of the file; `fields` counts the
-    differing values by column. `new_rows` of the file are not stored. `error` says why a file could not be
-    compared, and is empty otherwise. `repaired` tells whether the rows of the file were written.
+    differing values by column. `new_rows` counts the rows of the file that the store did not have. `error`
+    says why a file could not be compared, and is empty otherwise. `repaired` tells whether the rows of the
+    file were written.
     """
 
     series: Series
@@ -51,7 +52,7 @@ class ReissuedFile:
 
     @property
     def differs(self) -> bool:
-        """Whether the store has other rows than the file, or that could not be seen."""
+        """Whether the file had other rows than the store, or could not be compared; also after a repair."""
         return bool(self.fields or self.new_rows or self.error)
 
     def __str__(self) -> str:
@@ -75,7 +76,7 @@ class ReissuedFile:
 
 @attrs.frozen
 class SourceVerification:
-    """The result of `verify_sources`: how many files rows came from, and which were issued anew since.
+    """The result of `verify_sources`: the number of files behind the stored rows, and the files issued anew.
 
     A file that was uploaded again with the same bytes is not a reissued file.
 
@@ -114,7 +115,7 @@ class SourceVerification:
 
 
 class Problem(StrEnum):
-    """How the ledger of a store and its rows can disagree."""
+    """What can be wrong with the rows of a series, or between its rows and the ledger."""
 
     MISSING = "the ledger says present, and there is no row"
     NOT_EMPTY = "the ledger says confirmed empty, and there is a row"
@@ -128,7 +129,7 @@ class Problem(StrEnum):
 
     @property
     def harmful(self) -> bool:
-        """Whether it has to be mended. Rows that the ledger does not know are only requested once more."""
+        """Whether the problem has to be mended. NOT_COVERED is harmless: such rows are requested again."""
         return self is not Problem.NOT_COVERED
 
 
@@ -137,7 +138,7 @@ class Finding:
     """One problem of one series.
 
     `spans` are the moments that have the problem, and `rows` is the number of rows there.
-    `detail` is the error of a store that could not be read, `remedy` the commands that mend the problem.
+    `detail` is the error message if the store could not be read, `remedy` the commands that mend the problem.
     """
 
     series: Series
@@ -178,7 +179,7 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether the ledger and the rows agree, and all rows are sound."""
+        """Whether no finding is harmful."""
         return not any(finding.problem.harmful for finding in self.findings)
 
     def as_dict(self) -> dict[str, Any]:

@@ -103,6 +103,36 @@ def test_symbols_that_are_typed_replace_those_of_a_file(folder: Path) -> None:
     assert parsed("backfill", "-j", "all", "--quote", "USDC").all_symbols is True
 
 
+@pytest.mark.parametrize("key", ["quote = 'USDT'", "kind = 'spot'", "delisted = true"])
+def test_what_chooses_among_all_symbols_is_left_out_with_them(folder: Path, key: str) -> None:
+    (folder / "marketfetch.toml").write_text(f"[defaults]\nall-symbols = true\n{key}\n")
+    for words in (["-s", "A"], ["--symbols-from", "symbols.txt"]):
+        arguments = parsed("backfill", "-e", "okx", "-t", "memory:", "--start", "1d", *words)
+        assert not any([arguments.all_symbols, arguments.quote, arguments.kind, arguments.delisted])
+
+
+def test_a_flag_that_is_off_stays_off(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "marketfetch.toml").write_text(
+        "[defaults]\nstore = 'memory:'\nno-direct = true\nverbose = true\n[update]\nno-direct = false\n"
+        "[jobs.here]\nno-direct = false\nverbose = false\n"
+    )
+    assert (parsed("verify").direct, parsed("update").direct) == (False, True)
+    here = parsed("verify", "--job", "here")
+    assert (here.direct, here.verbose) == (True, False)
+    monkeypatch.setenv("MARKETFETCH_VERBOSE", "0")
+    assert not parsed("update").verbose
+    assert parsed("update", "--verbose").verbose
+
+
+def test_requests_of_verify_are_sent_as_a_file_says(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (folder / "marketfetch.toml").write_text(
+        "[defaults]\nstore = 'sqlite:market.sqlite'\nno-direct = true\nproxies-from = 'proxies.txt'\n"
+    )
+    arguments = parsed("verify", "--sources")
+    assert (arguments.direct, arguments.proxies_from) == (False, folder / "proxies.txt")
+    assert "does not exist" in refusal(capfd, "verify"), "without --sources only what is typed is a mistake"
+
+
 def test_what_is_forgotten_or_repaired_has_to_be_typed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "marketfetch.toml").write_text(
         "[defaults]\nstore = 'memory:'\nrows = true\nrepair = true\nsymbol = 'A'\nsources = 'archive'\n"

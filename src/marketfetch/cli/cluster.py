@@ -30,10 +30,10 @@ def run_on_cluster(arguments: Namespace, signals: SignalHandler, listener: Progr
         from distributed.comm.addressing import get_address_host_port
     job = _job_from(arguments)
     try:
-        get_address_host_port(arguments.dask)  # a Client of no address would wait for half a minute
+        get_address_host_port(arguments.dask)  # for what is no address, Client would wait for half a minute
         connection_args("--dask", arguments.dask)
         client = Client(arguments.dask, timeout=_TIMEOUT, set_as_default=False)
-    except ConfigurationError:  # is a ValueError
+    except ConfigurationError:  # one of the ValueErrors below
         raise
     except (OSError, ValueError) as error:
         reason = reason_of(error) if isinstance(error, OSError) else str(error)

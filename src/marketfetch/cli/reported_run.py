@@ -38,7 +38,7 @@ def run_and_report(
 ) -> int:
     """Run a job to its end, or until a signal, and print the report; return the exit code.
 
-    `shown` returns what is printed of a report, as plain values and as a page.
+    `shown` returns the plain values of a report, for `--json`, and a document for people.
     """
     tell = partial(_print_report, arguments, shown)
     with listener or nullcontext(), naming_exhaustion():
@@ -48,7 +48,10 @@ def run_and_report(
 
 
 def _print_report(arguments: Namespace, shown: _Shown, result: RunResult) -> int:
-    """Print the report and the message of what ended the run early; return the exit code."""
+    """Print the report and, if an error ended the run early, its message; return the exit code.
+
+    With `--quiet` a complete report is not printed.
+    """
     complete = result.report.complete and not result.message
     try:
         if arguments.json or not (arguments.quiet and complete):
@@ -75,18 +78,19 @@ class _Printer(logging.Handler):
         """Queue the message of a record: the event loop must not wait for standard error."""
         try:
             self._queue.submit(record.getMessage())
-        except Exception:  # noqa: BLE001  # a message that does not fit its arguments, as in other handlers
+        except Exception:  # noqa: BLE001  # e.g. warning("%d", "x"): as in the handlers of logging
             self.handleError(record)
 
 
 @contextmanager
 def printing_warnings(arguments: Namespace) -> Iterator[None]:
-    """Print what is logged as a warning in the block, as errors are printed; with --verbose the log has it.
+    """Print the warnings that are logged in the block in the form of errors; with --verbose the log has them.
 
-    Example: rate limits are not shared with other processes, because the home cannot be written.
+    Example of a warning: rate limits are not shared with other processes, since the home folder cannot be
+    written.
 
-    Where a bar is drawn, the warnings are printed after the block: a line amid the bar would be wiped with
-    it. A follow lasts for weeks, and its display is one line: there they are printed at once.
+    If a progress bar is drawn, the warnings are printed after the block, because the bar would erase them.
+    The command follow prints them at once: it runs for weeks, and its display is one line.
     """
     if getattr(arguments, "verbose", False):
         yield

@@ -9,8 +9,8 @@ from marketfetch.redaction import printable
 
 __all__ = ["html_list", "html_page", "html_table"]
 
-# The class is written twice to outweigh the rules of JupyterLab. Colours are inherited, and lines are
-# half-transparent, so that no theme of a notebook has to be known.
+# The class is written twice, so that these rules are more specific than those of JupyterLab. Colours are
+# inherited and lines are a transparent grey, so that they suit light and dark themes.
 _STYLE = (
     "<style>.marketfetch{overflow-x:auto;max-width:100%}"
     "div.marketfetch.marketfetch :is(p,ul){margin-top:.4em;margin-bottom:.4em}"
@@ -34,9 +34,10 @@ def html_page(headline: str, *parts: str) -> str:
 
 
 def html_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of text; a column whose name ends in a space has numbers, aligned to the right.
+    """Return a table of text, or "" without rows.
 
-    Control characters, which a server may have sent, are written as escapes. Without rows it is empty text.
+    A name in `header` that ends in a space marks a column of numbers, aligned to the right: ("symbol",
+    "rows "). Control characters, which a server may have sent, are written as escapes.
 
     >>> html_table(("symbol",), [("<b>",)])
     '<table><thead><tr><th>symbol</th></tr></thead><tbody><tr><td>&lt;b&gt;</td></tr></tbody></table>'
@@ -50,7 +51,7 @@ def html_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def html_list(headline: str, items: Iterable[str]) -> str:
-    """Return a list of texts below a headline. They wrap, where a page is narrow; without items, empty text.
+    """Return a list of texts below a headline, or "" without items.
 
     >>> html_list("Missing:", ["1 < 2"])
     '<p>Missing:</p><ul><li>1 &lt; 2</li></ul>'

@@ -16,13 +16,13 @@ from marketfetch.decoding.compiled import COMPILED
 __all__ = ["MOMENT_DIGITS", "LineFormat", "LineReader", "RawRows", "read_rows"]
 
 MOMENT_DIGITS = 15
-"""The most digits that a time of a row of JSON has."""
+"""The most digits of a time in a row of JSON. Example: 1767225600000, in milliseconds, has 13."""
 _SYMBOL, _TIME, _SKIPPED = -3, -2, -1
 
 
 @attrs.frozen(eq=False)
 class RawRows:
-    """Times, shape (n,), int64, and one line for each of the fields asked for, shape (fields, n), float64."""
+    """Times, shape (n,), int64, and values, shape (fields, n), float64: a row for each field asked for."""
 
     times: NDArray[np.int64]
     values: NDArray[np.float64]
@@ -32,7 +32,8 @@ def read_rows(text: bytes, *, width: int, time: int, fields: Sequence[int]) -> R
     """Read a JSON list of rows: the column `time` and the columns `fields` of each row.
 
     Each row has `width` numbers, quoted or not, which are rounded as `float` rounds them. Returns None for
-    any other text, and where nothing is compiled: then the careful decoder in Python reads the text.
+    any other text, for repeated or negative positions, and where nothing is compiled: then the caller uses
+    the decoder in Python.
 
     >>> rows = read_rows(b'[[60000,"1.5",7]]', width=3, time=0, fields=[1])
     >>> rows is None or (rows.times.tolist(), rows.values.tolist()) == ([60000], [[1.5]])
@@ -42,8 +43,8 @@ def read_rows(text: bytes, *, width: int, time: int, fields: Sequence[int]) -> R
     if COMPILED is None or type(text) is not bytes or lines is None:
         return None
     count = COMPILED.marketfetch_count(text, len(text), b"]") - 1
-    # A row of n fields has at least 2n characters. A larger count of brackets cannot be rows: allocating for
-    # it would let a short text ask for much memory.
+    # One bracket closes the list. A row of n fields has at least 2n characters, so more brackets than that
+    # are not rows. Example: b"[]]]]]]" must not get memory for six rows.
     if not 0 < count <= len(text) // (2 * width):
         return None
     times, values = np.empty(count, np.int64), np.empty((len(fields), count))
@@ -55,7 +56,7 @@ def read_rows(text: bytes, *, width: int, time: int, fields: Sequence[int]) -> R
 @lru_cache(maxsize=256)  # a run has few kinds of rows
 def _lines_of_row(width: int, time: int, fields: tuple[int, ...]) -> NDArray[np.intc] | None:
     positions = {time, *fields}
-    # The C code reads each field once. The careful decoder handles repeated and negative positions.
+    # The C code reads each field once. The decoder in Python handles repeated and negative positions.
     if len(positions) <= len(fields) or not all(0 <= position < width for position in positions):
         return None
     lines = np.full(width, _SKIPPED, np.intc)
@@ -67,7 +68,7 @@ def _lines_of_row(width: int, time: int, fields: tuple[int, ...]) -> NDArray[np.
 def _lines_of(form: LineFormat) -> NDArray[np.intc] | None:
     special = {_TIME: form.time} if form.symbol is None else {_TIME: form.time, _SYMBOL: form.symbol}
     positions = special | form.fields
-    # The C code reads each field once. The careful decoder handles repeated positions.
+    # The C code reads each field once. The decoder in Python handles repeated positions.
     if len({*positions.values()}) < len(positions) or not 0 < form.digits <= 19:
         return None
     if not form.name.isprintable() or {",", '"'} & {*form.name}:
@@ -81,8 +82,8 @@ def _lines_of(form: LineFormat) -> NDArray[np.intc] | None:
 class LineFormat:
     """The fields of a line of CSV: how many, which of them are read, and how many digits a time has.
 
-    `fields` has for each line of `values` the position of its number; all positions are below `width`. The
-    field at `symbol`, unless that is None, must be the text `name`.
+    `fields` maps a row of the array `values` to a position in the line, below `width`. Example: {0: 4} reads
+    `values[0]` from the fifth field. The field at `symbol`, unless that is None, must be the text `name`.
     """
 
     width: int
@@ -94,19 +95,19 @@ class LineFormat:
     lines: NDArray[np.intc] | None = attrs.field(
         default=attrs.Factory(_lines_of, takes_self=True), init=False, repr=False
     )
-    """The line of `values` of each field; None if the compiled decoder cannot read such lines."""
+    """For each field its row of `values`, or `_SYMBOL`, `_TIME`, `_SKIPPED`; None if only Python reads it."""
 
 
 @attrs.define(eq=False)
 class LineReader:
-    r"""Reads a text of whole lines into arrays, from the position `at` on; `rows` rows are in them already.
+    r"""Reads lines of CSV into arrays: `at` is where the next line begins, `rows` how many were read.
 
     `times` has shape (n,), int64, `values` shape (columns, n), float64, with room for all lines.
 
     >>> form = LineFormat(width=2, time=0, digits=5, fields={0: 1})
-    >>> lines = LineReader.of(b"60000,1.5\n120000,?\n", form, columns=1)
+    >>> lines = LineReader.of(b"60000,1.5\n90000,?\n", form, columns=1)
     >>> lines.read_numbers()
-    >>> lines.rows in {0, 1}  # where nothing is compiled, the careful decoder reads each line
+    >>> lines.rows in {0, 1}  # where nothing is compiled, the decoder in Python reads each line
     True
     """
 
@@ -120,7 +121,7 @@ class LineReader:
     @classmethod
     def of(cls, text: bytes, form: LineFormat, *, columns: int, at: int = 0) -> LineReader:
         """Make the arrays for a text, whose last line ends with a line feed."""
-        # A line of n fields has at least n characters: a text of blank lines does not ask for much memory.
+        # A line of n fields has at least n characters: blank lines get no memory for a row each.
         count = text.count if COMPILED is None else partial(COMPILED.marketfetch_count, text, len(text))
         room = min(count(b"\n"), len(text) // form.width)
         return cls(text, form, np.empty(room, np.int64), np.empty((columns, room)), at)
@@ -131,7 +132,7 @@ class LineReader:
         return self.at >= len(self.text)
 
     def read_numbers(self) -> None:
-        """Read lines up to the first one that is not exactly of the format; `at` is then its beginning."""
+        """Read lines with the C code up to the first that is not exactly of the format; `at` is its start."""
         form = self.form
         if COMPILED is None or form.lines is None:
             return

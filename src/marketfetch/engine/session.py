@@ -40,8 +40,7 @@ class SessionState:
     """The parts that several runs share.
 
     A session that is `kept` is opened before the first run and closed after the last one, and runs reuse what
-    it knows. Any other session serves one run at a time, which opens its own connections and asks for the
-    instruments anew.
+    it knows. If it is not kept, each run opens its own connections and requests the instruments itself.
     """
 
     pool: ProxyPool
@@ -56,7 +55,7 @@ class SessionState:
     _runs: set[anyio.CancelScope] = attrs.field(factory=set, init=False)
     """The scopes of the runs that are connected."""
     _runs_ended: anyio.Event = attrs.field(factory=anyio.Event, init=False)
-    """Set when a session that is being closed has no run any more."""
+    """Set when the last run has ended; made anew when the session closes."""
     _listings: dict[tuple[object, ...], KeptListing] = attrs.field(factory=dict, init=False)
     _clocks: dict[str, ServerClock] = attrs.field(factory=dict, init=False)
     """The clocks of exchanges, where the pool keeps none."""
@@ -66,7 +65,7 @@ class SessionState:
         """Keep connections and claims on addresses until the block is left; leaving it ends all runs."""
         if self._opened_on is not None and not self._opened_on.is_closed():
             raise ConfigurationError("session: it is open already; open it once, around all pipelines")
-        # Before the connections: meanwhile others may try to open it, too.
+        # Set before the connections are open: a second `open` meanwhile has to be refused.
         self._opened_on = loop = asyncio.get_running_loop()
         try:
             async with _sharing_addresses(self.pool, sharing), self.fetcher.session():
@@ -94,7 +93,7 @@ class SessionState:
 
     @asynccontextmanager
     async def connected(self, sharing: Sharing) -> AsyncIterator[None]:
-        """Connect one run: through the connections of the session, or through its own.
+        """Connect one run: through the connections of an open session, or else through new ones of the run.
 
         Raises ConfigurationError if the session is not open on this event loop, and if it is closed before
         the run has ended.
@@ -120,19 +119,22 @@ class SessionState:
             )
 
     def server_clock(self, base_url: str) -> ServerClock:
-        """Return the clock of the exchange at a base URL: the one that the pool or a kept session has."""
+        """Return the clock of the exchange at a base URL: of the pool, of a kept session, or a new one."""
         if isinstance(self.pool, SupportsServerClock):
             return self.pool.server_clock(base_url)
         return self._clocks.setdefault(base_url, ServerClock()) if self.kept else ServerClock()
 
     @asynccontextmanager
     async def listing(self, exchange: Exchange, query: Query, now: int) -> AsyncIterator[KeptListing]:
-        """Yield what is known of the instruments; other runs wait until the block has asked for them."""
+        """Yield the instruments that are known; if there are none, the caller requests and sets them.
+
+        Other runs of a kept session wait until the caller leaves the block.
+        """
         if not self.kept:
             yield KeptListing()
             return
         everything = query.symbols if isinstance(query.symbols, AllSymbols) else None
-        # An archive adds delisted symbols to a listing, and a run without files must not request them.
+        # With an archive the listing has delisted symbols, too, which a run with sources="rest" cannot fetch.
         key = (type(exchange), exchange.base_url, everything, query.sources == "rest")
         kept = self._listings.setdefault(key, KeptListing())
         async with kept.asking:

@@ -1,10 +1,13 @@
 """Writer threads: each has one writer of the sink and one queue; the event loop never waits for a store.
 
 All batches of a series go through the same queue, in order. Back-pressure: while a store is slow, the workers
-that fetch wait, for `submit` where a queue holds one batch, and for the row budget in any case.
+that fetch wait for the row budget. If the store has no group commit, a queue holds one batch, and `submit`
+waits, too.
 
 Group commit: a store that supports it gets all batches that are queued, up to the rows of one transaction.
-The batch that goes beyond them begins the next one; it is split where transactions shall be whole row groups.
+A batch that would exceed these begins the next transaction. For a store with row groups it is split. Example:
+with 100 rows in a transaction, batches of 60 and 70 rows become 60 + 40 rows, and 30 in the next transaction.
+A transaction may be larger if it has one batch only.
 """
 
 from __future__ import annotations
@@ -41,10 +44,10 @@ Deliver = Callable[[Batch], Coroutine[Any, Any, None]]
 
 @attrs.frozen
 class OnWritten:
-    """What is called on the event loop about the batches that a writer thread is done with.
+    """Called on the event loop for a batch that was written or dropped, or that is split for writing.
 
-    `durable` and `refused` record a batch, once, also if the run is cancelled meanwhile. `deliver` may wait,
-    and is cancelled with the run.
+    Either `durable` or `refused` is called once for each batch, even if the run is cancelled. `deliver` may
+    wait, and is cancelled with the run.
     """
 
     durable: Callable[[Batch], None]
@@ -52,23 +55,23 @@ class OnWritten:
     """For a batch that is dropped because the store refuses rows of its series."""
     deliver: Deliver
     split: Callable[[Batch, tuple[Batch, Batch]], None]
-    """Two parts, for two transactions, are written in place of a batch."""
+    """For a batch in place of which two parts are written, in two transactions."""
 
 
 @attrs.frozen(eq=False)
 class WrittenBatches:
-    """The batches that a writer thread is done with, until the event loop has recorded them.
+    """The batches that a writer thread has written or dropped, until the event loop has recorded them.
 
-    A run may be cancelled after a commit and before its thread can say so. Therefore `record` is called once
-    more when the thread has ended: the report counts everything that was committed until then. A thread that
-    is left behind, since its store does not answer, may still commit one transaction.
+    A run may be cancelled after a commit, but before the event loop has recorded it. Therefore `record` is
+    called again when the thread has ended. If a store does not answer, the run does not wait for the thread;
+    it may then commit one more transaction, which the report does not count.
     """
 
     _on_written: OnWritten
     _unrecorded: deque[tuple[Batch, RowsRefused | None]] = attrs.field(factory=deque, init=False)
 
     def add(self, batch: Batch, refusal: RowsRefused | None = None) -> None:
-        """Note that a batch is durable or, with the error, that it was dropped; on the thread."""
+        """Add a batch that is durable or, with the error, one that was dropped. Called on the thread."""
         self._unrecorded.append((batch, refusal))
 
     def record(self) -> list[Batch]:
@@ -84,7 +87,7 @@ class WrittenBatches:
         return durable
 
     def split(self, batch: Batch, parts: tuple[Batch, Batch]) -> None:
-        """Note that two parts are written in place of a batch."""
+        """Tell the run that two parts are written in place of a batch."""
         self._on_written.split(batch, parts)
 
     async def record_and_deliver(self) -> None:
@@ -95,11 +98,11 @@ class WrittenBatches:
 
 @attrs.define(eq=False)
 class WriterPool:
-    """The queues of the writer threads; all batches of a series go into the same queue."""
+    """The writer threads, as their queues; all batches of a series go into the same queue."""
 
     _queues: list[MemoryObjectSendStream[Batch]]
     transaction_rows: int
-    """Rows that a writer commits together where so many are ready; 0 if it commits each batch alone."""
+    """The most rows in a transaction of several batches; 0 if each batch is a transaction of its own."""
     _queue_of: dict[Series, int] = attrs.field(factory=dict, init=False)
 
     def __len__(self) -> int:
@@ -117,7 +120,7 @@ class WriterPool:
 
 @asynccontextmanager
 async def open_writers(sink: Sink, retrier: StoreRetrier, on_written: OnWritten) -> AsyncIterator[WriterPool]:
-    """Start the writer threads; leaving the block waits until every submitted batch is durable.
+    """Start the writer threads; leaving the block waits until every batch is written or dropped.
 
     A SinkError of a writer cancels the block and is raised from it. RowsRefused concerns one series: its
     batch and all later batches of the series are dropped, and the other series are written.
@@ -129,12 +132,12 @@ async def open_writers(sink: Sink, retrier: StoreRetrier, on_written: OnWritten)
     queues: list[MemoryObjectSendStream[Batch]] = []
     async with anyio.create_task_group() as group:
         for _ in range(count):
-            # The row budget limits the rows in a queue, and so the batches that wait for a transaction.
+            # For group commit a queue needs no limit of its own: the row budget limits the rows in it.
             send, receive = create_memory_object_stream[Batch](math.inf if transaction_rows else 1)
             queues.append(send)
             written = WrittenBatches(on_written)
             thread = _WriterThread(sink, receive, retrier, written, transaction_rows, splits)
-            group.start_soon(thread.start, limiter)
+            group.start_soon(thread.run, limiter)
         try:
             yield WriterPool(queues, transaction_rows)
         finally:
@@ -155,11 +158,11 @@ class _WriterThread:
     """Whether a batch is split so that a transaction is a whole row group."""
     _refusals: dict[Series, RowsRefused] = attrs.field(factory=dict, init=False)
     _rest: Batch | None = attrs.field(default=None, init=False)
-    """The batch, or its second part, for which the last transaction had no room; it begins the next one."""
+    """A batch, or a second part of one, that was too large for the last transaction; begins the next one."""
     _current: CurrentWriter = attrs.field(factory=CurrentWriter, init=False)
 
-    async def start(self, limiter: CapacityLimiter) -> None:
-        """Write batches until the queue is closed; then `submit` notices that the queue has no reader."""
+    async def run(self, limiter: CapacityLimiter) -> None:
+        """Write batches until the queue is closed. After an error the queue has no reader: see `submit`."""
         try:
             with self._queue:
                 await run_in_thread(self._run, limiter=limiter, interrupt=self._current.interrupt)
@@ -167,7 +170,7 @@ class _WriterThread:
             self._written.record()
 
     def _run(self) -> None:
-        """Write batches until the queue is closed; on the thread."""
+        """Write batches until the queue is closed. Runs on the thread."""
         with ExitStack() as stack:
             write = self._retrier.call(lambda: stack.enter_context(self._opened()))
             # One call to the event loop for each transaction: it records the last one and receives the next.
@@ -191,7 +194,7 @@ class _WriterThread:
             yield write_one
 
     def _write(self, write: GroupWriter, batches: Sequence[Batch]) -> None:
-        """Make batches durable, but those of series whose rows the store refuses; on the thread."""
+        """Write batches; drop those of a series whose rows the store refuses. Runs on the thread."""
         accepted = []
         for batch in batches:
             if refusal := self._refusals.get(batch.series):
@@ -203,11 +206,11 @@ class _WriterThread:
         try:
             self._retrier.call(partial(write, accepted))
         except RowsRefused as error:
-            if len(accepted) > 1:
+            if len(accepted) > 1:  # nothing was written; which batch is refused shows when each is alone
                 for batch in accepted:
                     self._write(write, [batch])
                 return
-            # Kept until the writers are closed, without the traceback: its frames would keep the batch.
+            # The error is kept until the writers close, without a traceback: its frames would keep the batch.
             self._refusals[accepted[0].series] = error.with_traceback(None)
             self._written.add(accepted[0], error)
         else:
@@ -228,10 +231,10 @@ class _WriterThread:
                 rows += batches[-1].rows
         surplus = rows - self._transaction_rows
         if surplus > 0 and len(batches) > 1:
-            # A few rows above a row group make DuckDB's checkpoint read and rewrite everything.
+            # After a few rows more than a row group, DuckDB's checkpoint reads and rewrites the whole group.
             self._rest = batches.pop()
             if self._splits:
-                # A few rows less go through its log, which takes twice as long.
+                # A few rows less go through DuckDB's write-ahead log, which takes twice as long.
                 first, self._rest = self._split(self._rest, self._rest.rows - surplus)
                 batches.append(first)
         return batches

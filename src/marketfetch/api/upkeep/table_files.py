@@ -36,10 +36,10 @@ _SUFFIXES: dict[str, FileFormat] = {
 
 
 def format_of(name: str | None, given: object) -> FileFormat:
-    """Return the format that is given, or that of the suffix of a file; without a file it is CSV.
+    """Return the format: `given`, or else that of the suffix of a file name, or else (no name) "csv".
 
-    Raises ConfigurationError for an unknown format, for a suffix that tells none, and if the package that the
-    format needs is not installed.
+    Raises ConfigurationError for an unknown format, for a suffix without a format (btc.txt), and if the
+    package that the format needs is not installed.
 
     >>> format_of("btc.feather", None), format_of("btc.txt", "csv")
     ('arrow', 'csv')
@@ -59,7 +59,7 @@ def format_of(name: str | None, given: object) -> FileFormat:
 
 
 def check_times(times: object, kind: FileFormat) -> None:
-    """Raise ConfigurationError for times that are neither "iso" nor "ms", or that the format cannot have."""
+    """Check how times are to be written: "iso", or "ms", which only CSV has; else ConfigurationError."""
     if not is_text(times) or times not in get_args(Times):
         raise unknown("times", times, get_args(Times))
     if times == "ms" and kind != "csv":
@@ -70,7 +70,7 @@ def check_times(times: object, kind: FileFormat) -> None:
 def open_table_file(
     handle: BinaryIO, kind: FileFormat, dataset: Dataset, times: Times = "iso"
 ) -> Iterator[Callable[[Table], object]]:
-    """Yield a function that appends the rows of a table; the file is whole when the block is left."""
+    """Yield a function that appends the rows of a table; the file is complete when the block is left."""
     empty = Table(dataset, {}, Report.empty())
     if kind == "csv":
         handle.write(_csv_text([empty.columns]).encode())

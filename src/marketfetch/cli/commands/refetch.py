@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 from marketfetch.cli.output import print_result
 from marketfetch.cli.parsing.command import Command
-from marketfetch.cli.parsing.options import add_chosen_span, add_progress, add_requests, add_store
+from marketfetch.cli.parsing.options import (
+    PROGRESS,
+    REQUESTS,
+    add_chosen_span,
+    add_progress,
+    add_requests,
+    add_store,
+)
 from marketfetch.cli.parsing.parser import Parser
 from marketfetch.cli.parsing.query_options import add_composites, add_sources
 from marketfetch.cli.signals import SignalHandler
@@ -80,9 +87,5 @@ COMMAND = Command(
         "refetch -t duckdb:market.duckdb -e okx \\\n      -d ohlcv --start 2d",
     ),
     # What is fetched again has to be typed.
-    preset=frozenset(
-        {"store", "json", "composite", "sources", "unusable"}
-        | {"proxy", "proxies_from", "direct", "base_url", "archive_url", "certificate", "board"}
-        | {"concurrency", "progress", "quiet", "verbose", "heartbeat"}
-    ),
+    preset=frozenset({"store", "json", "composite", "sources", "unusable"}) | REQUESTS | PROGRESS,
 )

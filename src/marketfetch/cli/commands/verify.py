@@ -6,7 +6,14 @@ from argparse import Namespace
 
 from marketfetch.cli.output import print_result
 from marketfetch.cli.parsing.command import Command
-from marketfetch.cli.parsing.options import add_filters, add_progress, add_requests, add_store
+from marketfetch.cli.parsing.options import (
+    PROGRESS,
+    REQUESTS,
+    add_filters,
+    add_progress,
+    add_requests,
+    add_store,
+)
 from marketfetch.cli.parsing.parser import Parser
 from marketfetch.cli.signals import SignalHandler
 from marketfetch.errors import ConfigurationError
@@ -55,8 +62,9 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
 
 
 def _given(arguments: Namespace) -> list[str]:
-    """Return the names of the options that were given."""
-    flags = {"repair": arguments.repair, "no_direct": not arguments.direct}
+    """Return the names of the options that were typed."""
+    typed = not arguments.direct and "--no-direct" not in arguments.places
+    flags = {"repair": arguments.repair, "no_direct": typed}
     return [*vars(arguments).get("given", ()), *(name for name, given in flags.items() if given)]
 
 
@@ -98,5 +106,5 @@ COMMAND = Command(
         "verify -t duckdb:market.duckdb --sources \\\n      -e binance-usdm --repair",
     ),
     # A file that says `sources = "archive"` for backfill means another option; repairing has to be typed.
-    preset=frozenset({"store", "symbol", "dataset", "interval", "exchange", "json"}),
+    preset=frozenset({"store", "symbol", "dataset", "interval", "exchange", "json"}) | REQUESTS | PROGRESS,
 )

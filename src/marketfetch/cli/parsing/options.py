@@ -9,6 +9,8 @@ from marketfetch.cli.parsing.parser import Once, Parser, Several
 from marketfetch.redaction import Secret, redact
 
 __all__ = [
+    "PROGRESS",
+    "REQUESTS",
     "add_chosen_span",
     "add_connection",
     "add_exchange",
@@ -23,6 +25,12 @@ __all__ = [
     "seconds",
 ]
 
+PROGRESS = frozenset({"progress", "quiet", "verbose", "heartbeat"})
+"""What `add_progress` adds, as the names that presets go by."""
+REQUESTS = frozenset(
+    {"proxy", "proxies_from", "direct", "base_url", "certificate", "board", "archive_url", "concurrency"}
+)
+"""What `add_requests` adds."""
 _STORES = "the store: duckdb:FILE, sqlite:FILE, parquet:FOLDER or postgresql://… (--to means the same)"
 
 

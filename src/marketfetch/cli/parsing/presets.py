@@ -27,19 +27,19 @@ FILE_NAME = "marketfetch.toml"
 PREFIX = "MARKETFETCH_"
 
 _MOST_BYTES = 1_000_000
-"""Longer than any file of presets; /dev/zero has no end."""
+"""What is read of a file at most: `--config` may name something without an end, such as /dev/zero."""
 _NOT_PRESET = {"help", "config", "job"}
-_REPLACED = {
-    "symbol": {"symbols_from", "all_symbols", "quote", "delisted"},
-    "symbols_from": {"symbol", "all_symbols", "quote", "delisted"},
+_CANCELLED = {
+    "symbol": {"symbols_from", "all_symbols", "quote", "kind", "delisted"},
+    "symbols_from": {"symbol", "all_symbols", "quote", "kind", "delisted"},
     "all_symbols": {"symbol", "symbols_from"},
     "verbose": {"quiet", "progress"},
     "quiet": {"verbose", "progress"},
     "progress": {"quiet", "verbose"},
 }
-"""Options that make a preset of others meaningless: who types symbols wants those, not the preset ones."""
+"""For each option those whose presets it cancels: `--symbol BTC` cancels `all-symbols = true` of a file."""
 _YES, _NO = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
-_IN_FOLDER = re.compile(r"(?P<scheme>duckdb|sqlite|parquet|file):(?!//|/)(?P<path>.+)", re.DOTALL)
+_RELATIVE = re.compile(r"(?P<scheme>duckdb|sqlite|parquet|file):(?!/)(?P<path>.+)", re.DOTALL)
 
 
 class _Preset(NamedTuple):
@@ -66,18 +66,21 @@ def apply_presets(
     words: Sequence[str],
     allowed: frozenset[str] | None,
 ) -> dict[str, str]:
-    """Make presets the defaults of a command's options; return the place of each by its option.
+    """Make presets the defaults of a command's options; return by option where its preset was found.
 
-    An option that is typed in `words` has no preset, and one that is not `allowed` (None: all are) neither.
-    Raises ConfigurationError, with the place and near matches, for a file that cannot be read, an unknown
-    section, job or key, and a value that the option cannot mean. A value is not shown if it may be secret.
+    Example: {"--start": "marketfetch.toml, line 3, start"}. A preset does not count if the option is typed in
+    `words`, or is not in `allowed`; None allows all options.
+
+    Raises ConfigurationError for a file that cannot be read, an unknown section, job or key, a variable with
+    a misspelt name, and a value that the option does not take. The message names the place, and similar
+    names. A value is not shown if it may be secret.
     """
     parser = commands[command]
     _check_variables(commands)
     actions = {name: action for name, action in parser.actions_by_option.items() if name.startswith("--")}
-    decided = {"help", "config", "job"}
+    decided = set(_NOT_PRESET)
     for dest in _typed(parser, words):
-        decided |= {dest, *_REPLACED.get(dest, ())}
+        decided |= {dest, *_CANCELLED.get(dest, ())}
     places: dict[str, str] = {}
     for layer in _layers(command, commands, words):
         replaced: set[str] = set()
@@ -85,19 +88,22 @@ def apply_presets(
             action = actions.get(f"--{preset.key}")
             if action is None or not (allowed is None or action.dest in allowed):
                 continue
-            value = _value(parser, action, preset)  # checked even if it does not count this time
-            if value is None or action.dest in decided:
+            value = _value(parser, action, preset)  # checked also if another one counts
+            if action.dest in decided:
+                continue
+            if value is None:  # a flag that is off: it stays off if a lower layer switches it on
+                replaced.add(action.dest)
                 continue
             action.default, action.required = value, False
             option = next(each for each in action.option_strings if each.startswith("--"))
             places[option] = preset.place
-            replaced |= {action.dest, *_REPLACED.get(action.dest, ())}
+            replaced |= {action.dest, *_CANCELLED.get(action.dest, ())}
         decided |= replaced
     return places
 
 
 def _typed(parser: Parser, words: Sequence[str]) -> set[str]:
-    """Return the dests of the options that occur in words, also of short ones behind one dash."""
+    """Return the dests of the options that occur in words; `-qv` counts as `-q` and `-v`."""
     found: set[str] = set()
     for word in words:
         if word == "--":
@@ -148,13 +154,16 @@ def _layers(
 
 
 def _keys(commands: Mapping[str, Parser]) -> set[str]:
-    """Return the keys that stand for options: their long names without dashes."""
+    """Return the keys that stand for options: their long names without the first two dashes."""
     names = {option.lstrip("-") for parser in commands.values() for option in parser.options}
     return names - _NOT_PRESET
 
 
 def _found() -> Path | None:
-    """Return the file in the current folder or the nearest one above it; none if that folder was removed."""
+    """Return the file in the current folder or the nearest one above it.
+
+    Returns None if there is no such file, or if the current folder was removed.
+    """
     try:
         folder = Path.cwd()
     except FileNotFoundError:
@@ -168,10 +177,13 @@ def _variables() -> list[str]:
 
 
 def _check_variables(commands: Mapping[str, Parser]) -> None:
-    """Refuse a variable that is not text, or looks like a misspelt one; others are another program's."""
+    """Refuse a variable that is not text, and one whose name is almost one of ours: MARKETFETCH_STOR.
+
+    Any other variable may belong to another program.
+    """
     variables = _variables()
     if not variables:
-        return  # without the parsers of all commands
+        return  # the names of all variables would need the parsers of all commands
     known = {variable_of(key).removeprefix(PREFIX) for key in _keys(commands)} | {"CONFIG", "JOB"}
     for name in variables:
         rest = name.removeprefix(PREFIX)
@@ -187,7 +199,7 @@ def _check_variables(commands: Mapping[str, Parser]) -> None:
 
 
 class _File(NamedTuple):
-    """The text of a file and what it says."""
+    """The text of a TOML file, and its content."""
 
     path: Path
     text: str
@@ -210,7 +222,7 @@ class _File(NamedTuple):
         try:
             return cls(path, text, tomllib.loads(text))
         except tomllib.TOMLDecodeError as error:
-            # It has the line and no part of the text, but for single characters.
+            # The message has the line, and at most one character of the text: no secret.
             raise ConfigurationError(f"{path}: {error}") from None
         except (ValueError, RecursionError):
             raise ConfigurationError(
@@ -218,7 +230,10 @@ class _File(NamedTuple):
             ) from None
 
     def check_sections(self, commands: Mapping[str, Parser]) -> None:
-        """Raise ConfigurationError for a section that is not a table, also of a job that is not used."""
+        """Check all sections, also those of jobs that are not used this time.
+
+        Raises ConfigurationError for an unknown section or key, and for a section that is not a table.
+        """
         sections = ("defaults", "jobs", *commands)
         for name, section in self.content.items():
             if name not in sections:
@@ -253,7 +268,7 @@ class _File(NamedTuple):
 
 
 def _line_of(text: str, section: tuple[str, ...], key: str) -> int | None:
-    r"""Return the number of the line on which a key of a section stands; None if it is written in parts.
+    r"""Return the number of the line of a key; None if it is not found, such as `jobs.daily.interval = "1d"`.
 
     >>> _line_of("[jobs.daily]\n\ninterval = '1d'", ("jobs", "daily"), "interval")
     3
@@ -277,12 +292,12 @@ def _value(parser: Parser, action: argparse.Action, preset: _Preset) -> Any:
         return _checked(parser, action, preset, preset.value)
     several = preset.value if isinstance(preset.value, list) else [preset.value]
     if preset.folder is None and action.split is False:
-        several = str(preset.value).split()
+        several = str(preset.value).split()  # MARKETFETCH_COMPOSITE="A=B,C D=E,F"
     return action.separated([_checked(parser, action, preset, each) for each in several])
 
 
 def _flag(preset: _Preset) -> bool:
-    value = str(preset.value).lower()
+    value = str(preset.value).lower()  # a file has to say true or false; a variable may also say 1 or 0
     if value not in _YES | _NO or isinstance(preset.value, int | float) is not isinstance(preset.value, bool):
         raise ConfigurationError(f"{preset.place}: is switched on or off; write true or false")
     return value in _YES
@@ -302,7 +317,7 @@ def _checked(parser: Parser, action: argparse.Action, preset: _Preset, value: An
 
 
 def _anchored(action: argparse.Action, text: str, folder: Path) -> str:
-    """Make a path in a file relative to the folder of that file, wherever the command runs.
+    """Join a relative path of a file to the folder of that file, wherever the command runs.
 
     >>> action = argparse.Action(["--store"], "store", type=Secret)
     >>> _anchored(action, "duckdb:market.duckdb", Path("/srv/data"))
@@ -310,6 +325,6 @@ def _anchored(action: argparse.Action, text: str, folder: Path) -> str:
     """
     if action.type is Path:
         return str(folder / text)
-    if action.type is Secret and (found := _IN_FOLDER.fullmatch(text)):
+    if action.type is Secret and (found := _RELATIVE.fullmatch(text)):
         return f"{found['scheme']}:{folder / found['path']}"
     return text

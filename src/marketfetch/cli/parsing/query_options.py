@@ -12,7 +12,7 @@ __all__ = ["add_composites", "add_query", "add_sources", "names_help"]
 
 
 def add_query(parser: Parser, *, ends: bool = True) -> None:
-    """Add the options that say what a store should hold; `ends` adds the end of the span."""
+    """Add the options that say what a store should hold; without `ends` there is no `--end`."""
     what = parser.add_argument_group("what the store should hold")
     add_exchange(what)
     what.add_argument("-s", "--symbol", metavar="NAME", action=Several, help="one or more, also BTC,ETH")
@@ -90,7 +90,7 @@ def add_sources(group: argparse._ArgumentGroup) -> None:
 
 
 def names_help() -> str:
-    """Return the names that options take; they are looked up when the help is shown."""
+    """Return the values that options take, as lines of the help. Called only when the help is shown."""
     from marketfetch.cli.documents import wrapped
     from marketfetch.cli.parsing.names import served_names
 
