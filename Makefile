@@ -50,13 +50,13 @@ orchestrators: $(VENV)/orchestrators/.ready $(VENV)/airflow/.ready ## let Dagste
 	@$(VENV)/orchestrators/bin/python -m pytest $(ARGS) -k "not airflow" examples/orchestrators/test_orchestrators.py
 	@$(VENV)/airflow/bin/python -m pytest $(ARGS) -k airflow examples/orchestrators/test_orchestrators.py
 
-bench: $(VENV)/.ready-bench $(VENV)/.ready-peers ## measure everything that has a bar, in under 15 minutes
+bench: $(VENV)/.ready-bench $(VENV)/.ready-peers ## measure everything that has a bar, in about half an hour
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 dist: $(VENV)/.ready-dist ## build the files of a release for all platforms, twice, check them and run them
 	@$(BIN)/python -m tools.dist dist
 
-chaos: $(VENV)/.ready-chaos ## try to break every promise of docs/guarantees.md, in under 20 minutes
+chaos: $(VENV)/.ready-chaos ## try to break every promise of docs/guarantees.md, in about 25 minutes
 	@$(BIN)/python -m chaos $(ARGS)
 
 fuzz: $(VENV)/.ready-chaos ## give 10 million inputs to all decoders; stop it at any moment, it continues the next time
