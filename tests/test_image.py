@@ -144,6 +144,7 @@ def test_image_fills_a_store_and_writes_into_its_volume_alone(container: Contain
     assert {path.name for path in container.data.iterdir()} >= {"market.duckdb", "state"}
 
 
+@pytest.mark.slow
 def test_image_has_the_wheel_and_not_the_source_tree(container: Container, wheel: Path) -> None:
     version = wheel.name.split("-")[1]
     assert container.run("--version").stdout.splitlines()[0] == f"marketfetch {version}"

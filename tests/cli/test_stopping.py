@@ -30,6 +30,7 @@ def _rows(path: Path) -> int:
     return int(count)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_signal_stops_the_run_keeps_what_is_committed_and_prints_the_report(
     marketfetch: Command, exchange: SimulatedExchange, tmp_path: Path, kind: signal.Signals

@@ -116,6 +116,7 @@ def test_a_covered_moment_is_not_written_again(files_are_sooner: None) -> None:
     assert again.requests == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(set(ArchiveFaultKind) - {*SEEN_BY_COMPARISON}))
 @pytest.mark.parametrize("heals", [False, True])
 def test_whatever_is_wrong_with_an_archive_the_truth_is_stored(

@@ -93,6 +93,7 @@ def calls_of_a_run(name: str, hours: int) -> int:
     return calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["absent", "unusable"])
 def test_four_times_the_holes_are_about_four_times_the_work(name: str) -> None:
     calls_of_a_run(name, 2)  # imports what is imported late

@@ -116,6 +116,7 @@ def test_a_batch_costs_the_same_however_many_gaps_there_are(
     assert held.present.length == count * STEPS // 2 * MINUTE
 
 
+@pytest.mark.slow
 def test_a_gap_that_is_filled_costs_the_same_however_many_there_are(store: Store) -> None:
     costs = Costs()
     with store.writer() as write:
@@ -125,6 +126,7 @@ def test_a_gap_that_is_filled_costs_the_same_however_many_there_are(store: Store
     assert costs.late < 1.5 * costs.early
 
 
+@pytest.mark.slow
 def test_a_question_about_one_series_costs_the_same_however_many_are_held(store: Store) -> None:
     asked = [candles("S0USDT")]
 
@@ -139,6 +141,7 @@ def test_a_question_about_one_series_costs_the_same_however_many_are_held(store:
     assert many < 1.2 * few
 
 
+@pytest.mark.slow
 def test_forgetting_costs_the_same_however_many_gaps_there_are(store: Store) -> None:
     assert isinstance(store, SupportsForget)
     moment, costs = SpanSet.of(Span(START, START + MINUTE)), Costs()

@@ -63,6 +63,7 @@ def assert_no_false_claim(store: ParquetSink) -> Coverage:
     return known
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("east", "west"), ("same", "same")], ids=["two names", "one name"])
 def test_two_machines_write_the_same_months(tmp_path: Path, names: tuple[str, str]) -> None:
     store = ParquetSink(tmp_path)

@@ -28,6 +28,7 @@ from tests.support.followed import NOON, followed_world, until
 from tests.support.worlds import HOUR
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["exchange", "network"])
 def test_an_outage_of_exchange_or_network_is_waited_for_and_made_up(what: str) -> None:
     store = MemorySink()
@@ -101,6 +102,7 @@ def test_an_outage_of_the_store_is_waited_for_and_made_up() -> None:
         assert_true(store, world.exchange.market)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jump", [-3 * HOUR, 3 * HOUR])
 def test_a_jump_of_the_wall_clock_changes_nothing(jump: int) -> None:
     """The exchange's clock decides; the next look at the wall clock is an hour later."""

@@ -94,6 +94,7 @@ def four_rows(series: Sequence[Any]) -> list[Batch]:
     return [batch(one, range(4), open=1.0) for one in series]
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(GROUPS, GROUPS)
 def test_what_two_threads_write_is_what_one_writes_batch_by_batch(
@@ -224,6 +225,7 @@ def test_a_run_writes_whole_row_groups(store: DuckDBSink) -> None:
     assert all(store.coverage([one])[one].covered.length == 72_000 * 60_000 for one in SERIES)
 
 
+@pytest.mark.slow
 def test_the_log_does_not_grow_while_two_threads_write_less_than_row_groups(store: DuckDBSink) -> None:
     """DuckDB empties it, at 16 MiB, only in a commit beside which no other transaction runs."""
     lengths: list[int] = []

@@ -124,6 +124,7 @@ class CountingDuckDB(DuckDBSink):
             yield Profiled(connection, self.path.with_suffix(".json"), self.scanned)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", [None, MAPPING])
 def test_duckdb_scans_the_same_rows(tmp_path: Path, table: TableMapping | None) -> None:
     store = CountingDuckDB(tmp_path / "market.duckdb", table=table)
