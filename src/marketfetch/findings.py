@@ -115,7 +115,7 @@ class SourceVerification:
 
 
 class Problem(StrEnum):
-    """What can be wrong with the rows of a series, or between its rows and the ledger."""
+    """What can be wrong with a series: with its rows, with reading them, or between them and the ledger."""
 
     MISSING = "the ledger says present, and there is no row"
     NOT_EMPTY = "the ledger says confirmed empty, and there is a row"

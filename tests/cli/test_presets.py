@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,8 @@ import pytest
 from marketfetch.cli.commands.registry import COMMANDS
 from marketfetch.cli.main import main
 from marketfetch.cli.parsing.command_line import parse
+from marketfetch.cli.parsing.options import PROGRESS, REQUESTS, add_progress, add_requests
+from marketfetch.cli.parsing.parser import Parser
 from marketfetch.errors import ConfigurationError
 from marketfetch.redaction import Secret
 
@@ -104,6 +106,16 @@ def test_symbols_that_are_typed_replace_those_of_a_file(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["quote = 'USDT'", "kind = 'spot'", "delisted = true"])
+def test_without_all_symbols_nothing_chooses_among_them(folder: Path, key: str) -> None:
+    (folder / "marketfetch.toml").write_text(
+        f"[defaults]\nexchange = 'okx'\nstore = 'memory:'\nstart = '1d'\nall-symbols = true\n{key}\n"
+        "[jobs.one]\nall-symbols = false\nsymbol = 'A'\n"
+    )
+    arguments = parsed("backfill", "--job", "one")
+    assert not any([arguments.all_symbols, arguments.quote, arguments.kind, arguments.delisted])
+
+
+@pytest.mark.parametrize("key", ["quote = 'USDT'", "kind = 'spot'", "delisted = true"])
 def test_what_chooses_among_all_symbols_is_left_out_with_them(folder: Path, key: str) -> None:
     (folder / "marketfetch.toml").write_text(f"[defaults]\nall-symbols = true\n{key}\n")
     for words in (["-s", "A"], ["--symbols-from", "symbols.txt"]):
@@ -131,6 +143,16 @@ def test_requests_of_verify_are_sent_as_a_file_says(folder: Path, capfd: pytest.
     arguments = parsed("verify", "--sources")
     assert (arguments.direct, arguments.proxies_from) == (False, folder / "proxies.txt")
     assert "does not exist" in refusal(capfd, "verify"), "without --sources only what is typed is a mistake"
+    assert "works only with --sources" in refusal(capfd, "verify", "--no-direct")
+
+
+@pytest.mark.parametrize(("add", "dests"), [(add_requests, REQUESTS), (add_progress, PROGRESS)])
+def test_presets_of_requests_and_of_progress_are_all_there_are(
+    add: Callable[[Parser], object], dests: frozenset[str]
+) -> None:
+    parser = Parser(add_help=False)
+    add(parser)
+    assert {action.dest for action in parser.actions_by_option.values()} == dests
 
 
 def test_what_is_forgotten_or_repaired_has_to_be_typed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,8 +32,8 @@ def read_rows(text: bytes, *, width: int, time: int, fields: Sequence[int]) -> R
     """Read a JSON list of rows: the column `time` and the columns `fields` of each row.
 
     Each row has `width` numbers, quoted or not, which are rounded as `float` rounds them. Returns None for
-    any other text, for repeated or negative positions, and where nothing is compiled: then the caller uses
-    the decoder in Python.
+    any other text, for positions that are repeated or outside of a row, and where nothing is compiled: then
+    the caller uses the decoder in Python.
 
     >>> rows = read_rows(b'[[60000,"1.5",7]]', width=3, time=0, fields=[1])
     >>> rows is None or (rows.times.tolist(), rows.values.tolist()) == ([60000], [[1.5]])
@@ -44,7 +44,7 @@ def read_rows(text: bytes, *, width: int, time: int, fields: Sequence[int]) -> R
         return None
     count = COMPILED.marketfetch_count(text, len(text), b"]") - 1
     # One bracket closes the list. A row of n fields has at least 2n characters, so more brackets than that
-    # are not rows. Example: b"[]]]]]]" must not get memory for six rows.
+    # are not rows. Example: b"[]]]]]]" must not get memory for five rows.
     if not 0 < count <= len(text) // (2 * width):
         return None
     times, values = np.empty(count, np.int64), np.empty((len(fields), count))

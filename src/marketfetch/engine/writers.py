@@ -46,8 +46,8 @@ Deliver = Callable[[Batch], Coroutine[Any, Any, None]]
 class OnWritten:
     """Called on the event loop for a batch that was written or dropped, or that is split for writing.
 
-    Either `durable` or `refused` is called once for each batch, even if the run is cancelled. `deliver` may
-    wait, and is cancelled with the run.
+    `durable` is called once for each batch that was written, and `refused` for each that was dropped, even if
+    the run is cancelled meanwhile. `deliver` may wait, and is cancelled with the run.
     """
 
     durable: Callable[[Batch], None]

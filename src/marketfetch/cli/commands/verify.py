@@ -42,7 +42,7 @@ def _add_options(parser: Parser) -> None:
 
 def _run(arguments: Namespace, signals: SignalHandler) -> int:
     from marketfetch.api.maintenance import verify
-    from marketfetch.cli.arguments import filters_from
+    from marketfetch.cli.arguments import filters_from, progress_from
     from marketfetch.cli.maintenance_view import verification_page
     from marketfetch.sinks.urls import sink_from
 
@@ -51,6 +51,7 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
         return _verify_sources(arguments, signals)
     if stray := next((name for name in _given(arguments) if name not in _WITHOUT_SOURCES), None):
         raise ConfigurationError(f"{stray}: works only with --sources; add --sources")
+    progress_from(arguments)  # nothing is shown but the log, with --verbose
     verification = verify(arguments.store, **filters_from(arguments))
     if not verification.rows:
         raise ConfigurationError(

@@ -26,11 +26,11 @@ __all__ = [
 ]
 
 PROGRESS = frozenset({"progress", "quiet", "verbose", "heartbeat"})
-"""What `add_progress` adds, as the names that presets go by."""
+"""The dests of the options that `add_progress` adds."""
 REQUESTS = frozenset(
     {"proxy", "proxies_from", "direct", "base_url", "certificate", "board", "archive_url", "concurrency"}
 )
-"""What `add_requests` adds."""
+"""The dests of the options that `add_requests` adds."""
 _STORES = "the store: duckdb:FILE, sqlite:FILE, parquet:FOLDER or postgresql://… (--to means the same)"
 
 

@@ -29,9 +29,10 @@ PREFIX = "MARKETFETCH_"
 _MOST_BYTES = 1_000_000
 """What is read of a file at most: `--config` may name something without an end, such as /dev/zero."""
 _NOT_PRESET = {"help", "config", "job"}
+_OF_ALL_SYMBOLS = {"quote", "kind", "delisted"}
 _CANCELLED = {
-    "symbol": {"symbols_from", "all_symbols", "quote", "kind", "delisted"},
-    "symbols_from": {"symbol", "all_symbols", "quote", "kind", "delisted"},
+    "symbol": {"symbols_from", "all_symbols", *_OF_ALL_SYMBOLS},
+    "symbols_from": {"symbol", "all_symbols", *_OF_ALL_SYMBOLS},
     "all_symbols": {"symbol", "symbols_from"},
     "verbose": {"quiet", "progress"},
     "quiet": {"verbose", "progress"},
@@ -92,7 +93,7 @@ def apply_presets(
             if action.dest in decided:
                 continue
             if value is None:  # a flag that is off: it stays off if a lower layer switches it on
-                replaced.add(action.dest)
+                replaced |= {action.dest, *(_OF_ALL_SYMBOLS if action.dest == "all_symbols" else ())}
                 continue
             action.default, action.required = value, False
             option = next(each for each in action.option_strings if each.startswith("--"))
@@ -297,7 +298,8 @@ def _value(parser: Parser, action: argparse.Action, preset: _Preset) -> Any:
 
 
 def _flag(preset: _Preset) -> bool:
-    value = str(preset.value).lower()  # a file has to say true or false; a variable may also say 1 or 0
+    value = str(preset.value).lower()
+    # A number in a file is refused; a text may also say yes, on or 1.
     if value not in _YES | _NO or isinstance(preset.value, int | float) is not isinstance(preset.value, bool):
         raise ConfigurationError(f"{preset.place}: is switched on or off; write true or false")
     return value in _YES
