@@ -170,6 +170,13 @@ def test_too_many_rows_are_fetched_and_not_compared(
     assert (change.fields, change.new_rows) == (None, None)
 
 
+def test_relative_times_count_from_the_clock_of_the_settings(exchange: SimulatedExchange) -> None:
+    store = filled(exchange, mf.MemorySink())
+    settings = mf.Settings(clock=lambda: START + 2 * HOUR)
+    (change,) = again(exchange, store, start="1h", end=None, settings=settings).changes
+    assert change.spans.hull == mf.Span(START + HOUR, SPAN.end)
+
+
 def test_what_cannot_be_meant_is_refused_and_nothing_is_forgotten(exchange: SimulatedExchange) -> None:
     store = filled(exchange, mf.MemorySink())
     exchange.record.clear()

@@ -163,6 +163,9 @@ def test_a_composite_is_recomputed_if_it_is_defined_and_named_if_not(place: Plac
     with pytest.raises(ConfigurationError, match="composites: 'NT' is not held"):
         place.update(composites=[mf.Composite("NT", mt.members)])
 
+    report = place.update(symbols="BTCUSDT", composites=[mt])
+    assert [line.series.symbol for line in report.series] == ["BTCUSDT"], "a filter leaves it out"
+
 
 def test_an_exchange_that_is_not_installed_is_named_and_stops_nobody(place: Place) -> None:
     place.fill("ohlcv", "BTCUSDT", "1m", NOON - DAY, NOON - HOUR)

@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 
+from marketfetch.cli.cluster import job_from
+from marketfetch.cli.commands.registry import COMMANDS
 from marketfetch.cli.main import main
+from marketfetch.cli.parsing.command_line import parse
+from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.testing import (
     FaultKind,
     Faults,
@@ -293,3 +297,28 @@ def test_reader_of_the_report_may_leave_early(exchange: SimulatedExchange, tmp_p
         run.stdout.close()
         assert "Traceback" not in run.stderr.read()
         assert run.wait(20) == 1
+
+
+def test_a_job_for_a_cluster_names_files_by_their_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "-e",
+        "okx",
+        "-s",
+        "BTC-USDT",
+        "--start",
+        "1d",
+        "-t",
+        "postgresql:///market",
+        "--dask",
+        "tcp://a:1",
+    ]
+    commands = {command.name: command for command in COMMANDS}
+    given = ["--proxies-from", "proxies.txt", "--certificate", "ca.pem"]
+    (tmp_path / "proxies.txt").write_text("http://127.0.0.1:1\n")
+    job = job_from(parse(["backfill", *words, *given], commands))
+    assert job.proxies == str(tmp_path / "proxies.txt")
+    assert isinstance(job.fetcher, CurlFetcher)
+    assert job.fetcher.certificate == tmp_path / "ca.pem"

@@ -10,7 +10,9 @@ import pytest
 
 import marketfetch as mf
 from marketfetch.adapter import Instrument
+from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.api.discovery import Instruments
+from marketfetch.api.plugins import exchange_from
 from marketfetch.cli.main import main
 from marketfetch.errors import ConfigurationError
 from marketfetch.testing import FaultKind, Faults, GeneratedMarket, SimulatedExchange
@@ -91,6 +93,21 @@ def test_datasets_and_intervals_are_those_that_are_served() -> None:
         mf.intervals("okx", "ohlc")
     with pytest.raises(ConfigurationError, match="dataset of binance-spot: 'funding_rate' is unknown"):
         mf.intervals("binance-spot", "funding_rate")
+
+
+def test_the_first_moment_is_a_time_as_well() -> None:
+    (listed,) = Instruments([Instrument("A", "A", "USDT", listed_at=0)]).as_list()
+    assert (listed["listed_at"], listed["delisted_at"]) == ("1970-01-01T00:00:00Z", None)
+
+
+def test_an_exchange_that_has_its_own_hosts_gets_no_other_ones() -> None:
+    venue = BinanceUsdm("http://127.0.0.1:1", archive_url="http://127.0.0.1:2")
+    assert exchange_from(venue) is venue
+    for name in ("base_url", "archive_url"):
+        with pytest.raises(
+            ConfigurationError, match=rf"{name}: the exchange is an object.*BinanceUsdm\({name}="
+        ):
+            exchange_from(venue, **{name: "http://127.0.0.1:3"})
 
 
 def test_many_instruments_are_shown_in_part_and_markup_is_escaped() -> None:

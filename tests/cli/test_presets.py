@@ -90,6 +90,30 @@ def test_paths_of_a_file_are_relative_to_it_and_those_of_a_variable_are_not(
     assert parsed("coverage").store == Secret("sqlite:here.sqlite")
 
 
+def test_a_file_to_write_lies_beside_the_file_that_names_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "marketfetch.toml").write_text(
+        "[export]\nstore = 'memory:'\nout = 'rows.csv'\n[jobs.a]\nout = '-'\n"
+    )
+    (folder / "below").mkdir()
+    monkeypatch.chdir(folder / "below")
+    assert parsed("export").out == str(folder / "rows.csv")
+    assert parsed("export", "--job", "a").out == "-"
+
+
+def test_an_empty_name_of_a_job_is_a_mistake(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ("coverage", "--to", "memory:", "--job", "")
+    assert "--job: there is no marketfetch.toml" in refusal(capfd, *words)
+    (folder / "marketfetch.toml").write_text(FILE)
+    assert "'' is unknown" in refusal(capfd, *words)
+
+
+def test_an_empty_list_of_symbols_does_not_mean_all(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (folder / "marketfetch.toml").write_text("[defaults]\nstore = 'memory:'\nsymbol = []\n")
+    assert "symbol: none given" in refusal(capfd, "coverage")
+
+
 def test_a_postgresql_store_and_an_absolute_path_stay_as_they_are(folder: Path) -> None:
     for store in ("postgresql:///market", "duckdb:/srv/m.duckdb", "memory:"):
         (folder / "marketfetch.toml").write_text(f"[defaults]\nstore = '{store}'\n")
@@ -161,7 +185,10 @@ def test_what_is_forgotten_or_repaired_has_to_be_typed(folder: Path, monkeypatch
     )
     monkeypatch.setenv("MARKETFETCH_ROWS", "1")
     arguments = parsed("forget")
-    assert (arguments.rows, arguments.symbol, arguments.store.reveal()) == (False, [], "memory:")
+    assert (arguments.rows, arguments.symbol, arguments.store.reveal()) == (False, None, "memory:")
+    monkeypatch.setenv("MARKETFETCH_DRY_RUN", "1")
+    assert parsed("forget").dry_run, "nothing is changed that may stay as it is"
+    assert parsed("refetch").dry_run
     arguments = parsed("verify")
     assert (arguments.repair, arguments.symbol, arguments.sources) == (False, ["A"], False)
 

@@ -269,6 +269,9 @@ def test_forgetting_has_to_name_what() -> None:
         mf.verify(sink, symbols="BTCUSDT", datasets="ohlcv", interval="1m", exchange="okx")
     with pytest.raises(ConfigurationError, match=r"start: .* is not before end"):
         mf.forget(sink, symbols="BTCUSDT", start="2020-01-02", end="2020-01-01")
+    for some in (mf.AllSymbols("USDT"), mf.AllSymbols(kind="future"), mf.AllSymbols(delisted=True)):
+        with pytest.raises(ConfigurationError, match=r"symbols: .* AllSymbols\(\) for all series, or names"):
+            mf.forget(sink, symbols=some, rows=True)
     assert mf.forget(sink, symbols=mf.AllSymbols()) == {candles(): SpanSet.of(minutes(0, 100))}
     assert not sink.coverage([candles()])[candles()].covered
 
@@ -302,6 +305,7 @@ def test_command_line_verifies_and_filters(marketfetch: Command, tmp_path: Path)
     said = marketfetch("verify", "--to", store)
     assert said.returncode == 0, said.stderr
     assert said.stdout.startswith("100 rows of 1 series compared with the ledger: nothing wrong")
+    assert marketfetch("verify", "--to", store, "--quiet").stdout == ""
 
     with closing(sqlite3.connect(tmp_path / "market.sqlite")) as connection, connection:
         connection.execute("DELETE FROM marketfetch_ohlcv WHERE open_time = ?", [START])
@@ -309,6 +313,7 @@ def test_command_line_verifies_and_filters(marketfetch: Command, tmp_path: Path)
     assert (said.returncode, said.stderr) == (1, "")
     told = json.loads(said.stdout)
     assert (told["ok"], told["findings"][0]["problem"]) == (False, "missing")
+    assert "1 series with problems" in marketfetch("verify", "--to", store, "--quiet").stdout
     said = marketfetch("verify", "--to", store, "--symbol", "BTCUSD")
     assert (said.returncode, said.stdout) == (2, "")
     assert "--symbol: 'BTCUSD' is not held; did you mean 'BTCUSDT'?" in said.stderr

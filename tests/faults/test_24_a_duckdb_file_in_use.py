@@ -25,17 +25,20 @@ from tests.support.batches import EVER, batch, candles
 SERIES = candles()
 VIEWER = """
 import duckdb, sys
-connection = duckdb.connect(sys.argv[1], read_only=True)
+connection = duckdb.connect(sys.argv[1], read_only=sys.argv[2:] == ["viewer"])
 print("open", flush=True)
 sys.stdin.readline()
 """
 
 
 @contextmanager
-def viewed(store: DuckDBSink) -> Iterator[subprocess.Popen[str]]:
-    """Have another process read the file, until a line is sent to it."""
+def viewed(store: DuckDBSink, how: str = "viewer") -> Iterator[subprocess.Popen[str]]:
+    """Have another process open the file, to read or to write, until a line is sent to it."""
     with subprocess.Popen(
-        [sys.executable, "-c", VIEWER, store.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", VIEWER, store.path, how],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as viewer:
         assert viewer.stdout is not None
         assert viewer.stdout.readline() == "open\n"
@@ -118,6 +121,52 @@ def test_fetch_says_what_it_waits_for(
         end.join()
     assert waited.is_set()
     assert table.report.complete
+
+
+def test_plan_says_what_it_waits_for(
+    store: DuckDBSink, monkeypatch: pytest.MonkeyPatch, simulator: SimulatedExchange
+) -> None:
+    monkeypatch.setattr("marketfetch.sinks.duckdb.sink.LOCK_TIMEOUT", 0.2)
+    with viewed(store, "writer") as writer:
+        waited = threading.Event()
+        end = threading.Thread(target=lambda: waited.wait(50) and writer.communicate("\n"))
+        end.start()
+
+        def listen(event: Event) -> None:
+            if isinstance(event, WaitingForStore):
+                waited.set()
+
+        with pytest.warns(RuntimeWarning, match=r"waiting for the store.*\(PID \d+\)"):
+            plan = mf.plan(
+                "binance-usdm",
+                "ohlcv",
+                "BTCUSDT",
+                start="2026-06-01",
+                end="2026-06-02",
+                to=store,
+                base_url=simulator.base_url,
+                listeners=[listen],
+            )
+        end.join()
+    assert waited.is_set()
+    assert plan.total.rows == 1440
+
+
+def test_a_command_says_in_a_line_what_it_waits_for(store: DuckDBSink, tmp_path: Path) -> None:
+    words = ["export", "-t", f"duckdb:{store.path}", "-s", "BTCUSDT", "-o", str(tmp_path / "rows.csv")]
+    with (
+        viewed(store, "writer") as writer,
+        subprocess.Popen(
+            [sys.executable, "-m", "marketfetch", *words], stderr=subprocess.PIPE, text=True
+        ) as command,
+    ):
+        assert command.stderr is not None
+        line = command.stderr.readline()
+        writer.communicate("\n")
+        assert line.startswith("marketfetch: waiting for the store")
+        assert [one for one in command.stderr if not one.startswith("marketfetch: ")] == []
+    assert command.returncode == 0
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 6
 
 
 def test_a_reader_of_this_process_is_waited_for_and_not_blamed(store: DuckDBSink) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 
 import marketfetch as mf
@@ -28,6 +29,7 @@ from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
 from marketfetch.values.settings import RetryPolicy, Settings
+from marketfetch.values.spans import Span, SpanSet
 from marketfetch.values.times import parse_time
 from tests.support.worlds import assert_holds, run, span_of
 
@@ -188,5 +190,23 @@ def test_a_store_without_provenance_is_refused(site: Site) -> None:
     class Bare(MemorySink):
         provenance = None  # type: ignore[assignment]
 
+    store = Bare()
+    site.fill(store)
     with pytest.raises(mf.errors.ConfigurationError, match="does not keep"):
-        site.verify(Bare())
+        site.verify(store)
+
+
+def test_symbols_are_looked_for_at_the_exchange_alone(site: Site) -> None:
+    store = MemorySink()
+    site.fill(store)
+    other = Series.of("okx", "ohlcv", "BTC-USDT", "1h")
+    for series in (other, attrs.evolve(other, symbol="ETH-USDC")):
+        with store.writer() as write:
+            write(Batch(series, Columns.empty(series.dataset), Coverage(SpanSet.of(Span(0, 3_600_000)))))
+
+    def verified(symbols: str) -> SourceVerification:
+        return verify_sources(store, site.exchange, symbols=symbols, settings=site.settings)
+
+    assert verified("BTC/USDT").series == 1, "okx has one that is spelt like this, too"
+    with pytest.raises(mf.errors.ConfigurationError, match="'ETH-USDC' is not held"):
+        verified("ETH-USDC")

@@ -75,8 +75,8 @@ class Instruments(tuple[Instrument, ...]):
                 "settle": each.settle,
                 "kind": each.kind,
                 "active": each.active,
-                "listed_at": each.listed_at and format_utc(each.listed_at),
-                "delisted_at": each.delisted_at and format_utc(each.delisted_at),
+                "listed_at": None if each.listed_at is None else format_utc(each.listed_at),
+                "delisted_at": None if each.delisted_at is None else format_utc(each.delisted_at),
             }
             for each in self
         ]

@@ -257,8 +257,9 @@ def plan(  # noqa: PLR0913  # the arguments of fetch
 ) -> Plan:
     """Return what `fetch` with the same arguments would request, and how long it would take.
 
-    Only the exchange's clock, its listing and listings of its archive are requested, and nothing is written.
-    Several datasets may be given, as for a Pipeline. Raises the errors of `fetch`.
+    There is one interval, and no `progress` and no `on_missing`. Only the exchange's clock, its listing and
+    listings of its archive are requested, and nothing is written. Several datasets may be given, as for a
+    Pipeline. Raises the errors of `fetch`.
 
     >>> plan("binance-usdm", "ohlcv", "BTCUSDT", start="2026-06-02", end="2026-06-01")
     Traceback (most recent call last):
@@ -280,7 +281,7 @@ def plan(  # noqa: PLR0913  # the arguments of fetch
         proxies=proxies,
         fetcher=fetcher,
         settings=settings,
-        listeners=listeners,
+        listeners=listeners_of_call(listeners, None),
         board=board,
     )
     return run_sync(pipeline.plan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from marketfetch.common.optional_packages import plug_ins
-from marketfetch.errors import AdapterError, unknown
+from marketfetch.errors import AdapterError, ConfigurationError, unknown
 from marketfetch.exchange import Exchange
 
 __all__ = ["exchange_from", "exchanges"]
@@ -24,14 +24,19 @@ def exchange_from(exchange: object, base_url: str | None = None, archive_url: st
     """Return an exchange by name or class; an Exchange object is returned unchanged.
 
     `base_url` replaces the public host, `archive_url` the hosts of the archive; see Exchange. Raises
-    ConfigurationError, with near matches, for an unknown name, and AdapterError for an
-    entry point that is not an Exchange.
+    ConfigurationError, with near matches, for an unknown name, and for an Exchange object together with a
+    host, since the object has its own hosts; AdapterError for an entry point that is not an Exchange.
     """
     if isinstance(exchange, type) and issubclass(exchange, Exchange):
         return _made(exchange, base_url, archive_url)
     if isinstance(exchange, Exchange):
-        given = base_url is None and archive_url is None
-        return exchange if given else _made(type(exchange), base_url, archive_url)
+        for name, host in (("base_url", base_url), ("archive_url", archive_url)):
+            if host is not None:
+                raise ConfigurationError(
+                    f"{name}: the exchange is an object, which has its own hosts; write "
+                    f"{type(exchange).__name__}({name}=...) instead"
+                )
+        return exchange
     found = list(plug_ins(_GROUP).select(name=exchange)) if isinstance(exchange, str) else []
     if not found:
         raise unknown("exchange", exchange, exchanges())

@@ -62,11 +62,12 @@ def verify_sources(  # noqa: PLR0913  # the filters of `verify`, and the parts o
     failure.
 
     A file or a listing that cannot be read is in the result with its error. Raises ConfigurationError for an
-    exchange without an archive, a store that does not keep provenance and names that it does not hold,
-    RestrictedLocation, and SinkError if the store cannot be used.
+    exchange without an archive, a store that does not keep provenance, names and an exchange that it does not
+    hold, RestrictedLocation, and SinkError if the store cannot be used.
 
-    >>> verify_sources("memory:", "binance-usdm").files
-    0
+    >>> verify_sources("memory:", "binance-usdm")
+    Traceback (most recent call last):
+    marketfetch.errors.ConfigurationError: store: holds nothing yet; fetch into it first, or name ...
     """
     check_parts(fetcher, settings)
     if not isinstance(repair, bool):
@@ -78,8 +79,8 @@ def verify_sources(  # noqa: PLR0913  # the filters of `verify`, and the parts o
             "with a base_url, give an archive_url"
         )
     opened = store_of("store", store, "verify_sources needs")
-    chosen = Selection.of(symbols=symbols, datasets=datasets, interval=interval)
-    series = [one for one in chosen.held(opened) if one.exchange == venue.name]
+    chosen = Selection.of(symbols=symbols, datasets=datasets, interval=interval, exchange=venue.name)
+    series = list(chosen.held(opened))
     emit = Listeners(listeners).emit
     used = (settings if settings is not None else Settings()).for_one_run()
     pool = RotatingProxies(()) if proxies is None else pool_of(proxies)

@@ -56,7 +56,7 @@ def filters_from(arguments: argparse.Namespace) -> dict[str, Any]:
     if everything and arguments.symbol:
         raise ConfigurationError("symbols: name some or say --all-symbols, not both")
     return {
-        "symbols": arguments.symbol or everything,
+        "symbols": everything if arguments.symbol is None else arguments.symbol,
         "datasets": arguments.dataset,
         "interval": arguments.interval,
         "exchange": arguments.exchange,

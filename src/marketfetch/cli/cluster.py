@@ -17,7 +17,7 @@ from marketfetch.listeners.progress import Progress
 from marketfetch.proxies.dask_board import connection_args, reason_of
 from marketfetch.proxies.pool import RotatingProxies
 
-__all__ = ["run_on_cluster"]
+__all__ = ["job_from", "run_on_cluster"]
 
 _TIMEOUT = 10.0
 """Seconds for the connection to a scheduler."""
@@ -28,7 +28,7 @@ def run_on_cluster(arguments: Namespace, signals: SignalHandler, listener: Progr
     with from_extra("dask", "--dask"):
         from distributed import Client
         from distributed.comm.addressing import get_address_host_port
-    job = _job_from(arguments)
+    job = job_from(arguments)
     try:
         get_address_host_port(arguments.dask)  # for what is no address, Client would wait for half a minute
         connection_args("--dask", arguments.dask)
@@ -46,12 +46,18 @@ def run_on_cluster(arguments: Namespace, signals: SignalHandler, listener: Progr
         return run_and_report(arguments, signals, run, listener)
 
 
-def _job_from(arguments: Namespace) -> ClusterJob:
+def job_from(arguments: Namespace) -> ClusterJob:
+    """Make the job that every worker runs. Files have whole paths in it: workers have other current folders.
+
+    Raises ConfigurationError for `--proxy`: addresses do not travel.
+    """
     if arguments.proxy:
         raise ConfigurationError(
             "--proxy: addresses do not travel to workers; write them to a file that each worker has, and "
             "name it with --proxies-from"
         )
+    if arguments.certificate:
+        arguments.certificate = arguments.certificate.absolute()
     parts = parts_from(arguments)
     file = arguments.proxies_from and str(arguments.proxies_from.absolute())
     return ClusterJob(

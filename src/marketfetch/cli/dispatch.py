@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from marketfetch.cli.commands.registry import COMMANDS
 from marketfetch.cli.output import StdoutClosed, print_error
@@ -22,10 +24,11 @@ def dispatch(argv: Sequence[str] | None, signals: SignalHandler) -> int:
     try:
         arguments = parse(sys.argv[1:] if argv is None else argv, commands)
         if "board" not in arguments:
-            return commands[arguments.command].run(arguments, signals)
+            with _warnings_in_lines():
+                return commands[arguments.command].run(arguments, signals)
         from marketfetch.cli.reported_run import printing_warnings  # not for `--help`
 
-        with printing_warnings(arguments):
+        with _warnings_in_lines(), printing_warnings(arguments):
             return commands[arguments.command].run(arguments, signals)
     except (StdoutClosed, BrokenPipeError) as error:
         if isinstance(error, StdoutClosed) and str(error):
@@ -47,3 +50,17 @@ def dispatch(argv: Sequence[str] | None, signals: SignalHandler) -> int:
 
         print_error(describe_crash(error))
         return 1
+
+
+@contextmanager
+def _warnings_in_lines() -> Iterator[None]:
+    """Print warnings of Python as errors are printed, without a place in the code.
+
+    Example: waiting for the store, which another program has open.
+    """
+    before = warnings.showwarning
+    warnings.showwarning = lambda message, *_, **__: print_error(str(message))
+    try:
+        yield
+    finally:
+        warnings.showwarning = before

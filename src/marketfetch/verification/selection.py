@@ -54,9 +54,10 @@ class Selection:
         Raises ConfigurationError for a value that is not a name, and for an empty list: a list that a program
         computes, and that is empty, must not select all series.
         """
-        if isinstance(symbols, AllSymbols) and symbols.quote is not None:
+        if isinstance(symbols, AllSymbols) and symbols != AllSymbols():
             raise ConfigurationError(
-                "symbols: a store knows no quote currencies; write AllSymbols() or names"
+                f"symbols: a store does not know which series {symbols!r} means; write AllSymbols() for all "
+                "series, or names"
             )
         named = symbols is not None and not isinstance(symbols, AllSymbols)
         names = names_of("symbols", symbols) if named else ()

@@ -36,7 +36,7 @@ from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.query import AllSymbols, Query
 from marketfetch.values.series import Series
 from marketfetch.values.spans import SpanSet
-from marketfetch.values.times import TimeLike
+from marketfetch.values.times import TimeLike, parse_time
 
 __all__ = ["Refetch", "Refetched", "SeriesChange", "refetch"]
 
@@ -150,10 +150,9 @@ class Refetch:
             datasets=datasets,
             interval=interval,
             exchange=exchange,
-            start=start,
-            end=end,
             dry_run=True,
         )
+        self._span = (start, end)
         self.changes: tuple[SeriesChange, ...] = ()
 
     def __await__(self) -> Generator[Any, None, Report]:
@@ -162,7 +161,12 @@ class Refetch:
     async def run(self) -> Report:
         """Run and return the report; `refetch` lists the errors."""
         asyncio_loop("a Refetch")
-        spans = await self._jobs.call_store(self._find)
+        now = self._jobs.settings.clock()
+        start, end = (
+            None if each is None else parse_time(name, each, now)
+            for name, each in zip(("start", "end"), self._span, strict=True)
+        )
+        spans = await self._jobs.call_store(partial(self._find, start=start, end=end))
         if not spans:
             raise ConfigurationError(
                 f"store: {redact(repr(self._jobs.store))} covers nothing of that; there is nothing to "

@@ -71,12 +71,22 @@ class Update:
         asyncio_loop("an Update")
         ledger = await self._jobs.held(self._chosen)
         symbols = {series.symbol for series in ledger}
-        for composite in self._composites:
-            if composite.symbol not in symbols:
-                raise unknown("composites", composite.symbol, symbols, "is not held")
+        composites = [each for each in self._composites if each.symbol in symbols]
+        if len(composites) < len(self._composites):
+            await self._check_held(self._composites)
         now = self._jobs.settings.clock()
         spans = {series: _span(series, known, now, gaps=self._gaps) for series, known in ledger.items()}
-        return await self._jobs.run(spans, self._composites, _retired(ledger, now))
+        return await self._jobs.run(spans, composites, _retired(ledger, now))
+
+    async def _check_held(self, composites: Iterable[Composite]) -> None:
+        """Raise ConfigurationError for a composite that the store does not hold.
+
+        One that the filters leave out is no mistake: a file of presets defines all composites of a store.
+        """
+        held = {series.symbol for series in await self._jobs.held(Selection())}
+        for composite in composites:
+            if composite.symbol not in held:
+                raise unknown("composites", composite.symbol, held, "is not held")
 
     def report(self) -> Report:
         """Return the report of the last run so far; also after it was cancelled."""

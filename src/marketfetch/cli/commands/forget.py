@@ -44,5 +44,5 @@ COMMAND = Command(
     _add_options,
     _run,
     ("forget -t sqlite:market.sqlite -s BTCUSDT \\\n      --start 2026-06-01 --end 2026-06-02 --dry-run",),
-    preset=frozenset({"store", "json"}),  # what is forgotten has to be typed
+    preset=frozenset({"store", "json", "dry_run"}),  # what is forgotten has to be typed
 )

@@ -27,12 +27,13 @@ def _add_options(parser: Parser) -> None:
 
 
 def _run(arguments: Namespace, signals: SignalHandler) -> int:
+    from marketfetch.api.store_calls import warn_of_wait
     from marketfetch.cli.pipelines import pipeline_from
     from marketfetch.sinks.memory import MemorySink
     from marketfetch.sinks.urls import sink_from
 
     sink = MemorySink() if arguments.store is None else sink_from(arguments.store)
-    return print_plan(arguments, signals, pipeline_from(arguments, sink))
+    return print_plan(arguments, signals, pipeline_from(arguments, sink, warn_of_wait))
 
 
 def print_plan(arguments: Namespace, signals: SignalHandler, pipeline: Pipeline) -> int:

@@ -87,5 +87,5 @@ COMMAND = Command(
         "refetch -t duckdb:market.duckdb -e okx \\\n      -d ohlcv --start 2d",
     ),
     # What is fetched again has to be typed.
-    preset=frozenset({"store", "json", "composite", "sources", "unusable"}) | REQUESTS | PROGRESS,
+    preset=frozenset({"store", "json", "dry_run", "composite", "sources", "unusable"}) | REQUESTS | PROGRESS,
 )

@@ -58,7 +58,8 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
             f"store: {sink_from(arguments.store)!r} holds nothing yet; there is nothing to verify"
         )
     signals.finish()
-    print_result(arguments, verification.as_dict(), lambda: verification_page(verification))
+    if arguments.json or not (arguments.quiet and verification.ok):
+        print_result(arguments, verification.as_dict(), lambda: verification_page(verification))
     return 0 if verification.ok else 1
 
 

@@ -66,7 +66,7 @@ def add_filters(parser: Parser, unnamed: str) -> argparse._ArgumentGroup:
     """Add the options that choose series of a store; `unnamed` says what happens without them."""
     which = parser.add_argument_group("which series", unnamed)
     which.add_argument("-e", "--exchange", metavar="NAME", action=Once, help="only those of this exchange")
-    which.add_argument("-s", "--symbol", metavar="NAME", action=Several, help="one or more")
+    which.add_argument("-s", "--symbol", metavar="NAME", action=Several, default=None, help="one or more")
     which.add_argument("-d", "--dataset", metavar="NAME", action=Several, default=None, help="one or more")
     which.add_argument("-i", "--interval", metavar="NAME", action=Once, help="only those of this interval")
     return which

@@ -137,15 +137,17 @@ def _layers(
         ]
     typed = vars(commands[command].parse_typed(words))
     config = typed.get("config") or os.environ.get(PREFIX + "CONFIG")
-    job = typed.get("job") or os.environ.get(PREFIX + "JOB")
+    job = typed.get("job")
+    if job is None:  # an empty name that is typed is a mistake, an empty variable is none
+        job = os.environ.get(PREFIX + "JOB") or None
     path = Path(config) if config else _found()
     if path is None:
-        if job:
+        if job is not None:
             raise ConfigurationError(f"--job: there is no {FILE_NAME} in this folder or above it")
         return
     file, options = _File.read(path), _keys(commands)
     file.check_sections(commands)
-    if job:
+    if job is not None:
         jobs = file.content.get("jobs", {})
         if job not in jobs:
             raise unknown(f"--job of {path}", job, jobs)
@@ -325,7 +327,7 @@ def _anchored(action: argparse.Action, text: str, folder: Path) -> str:
     >>> _anchored(action, "duckdb:market.duckdb", Path("/srv/data"))
     'duckdb:/srv/data/market.duckdb'
     """
-    if action.type is Path:
+    if action.type is Path or (action.dest == "out" and text != "-"):
         return str(folder / text)
     if action.type is Secret and (found := _RELATIVE.fullmatch(text)):
         return f"{found['scheme']}:{folder / found['path']}"
