@@ -90,7 +90,7 @@ def printing_warnings(arguments: Namespace) -> Iterator[None]:
     written.
 
     If a progress bar is drawn, the warnings are printed after the block, because the bar would erase them.
-    The command follow prints them at once: it runs for weeks, and its display is one line.
+    `follow` prints warnings at once: the command runs for weeks, and its display is one line.
     """
     if getattr(arguments, "verbose", False):
         yield

@@ -39,8 +39,9 @@ class KeptListing:
 class SessionState:
     """The parts that several runs share.
 
-    A session that is `kept` is opened before the first run and closed after the last one, and runs reuse what
-    it knows. If it is not kept, each run opens its own connections and requests the instruments itself.
+    A session that is `kept` is opened before the first run and closed after the last one. Its runs share the
+    connections, the clocks and the lists of instruments. If a session is not kept, each run opens its own
+    connections and requests the instruments itself.
     """
 
     pool: ProxyPool

@@ -180,7 +180,7 @@ def _variables() -> list[str]:
 
 
 def _check_variables(commands: Mapping[str, Parser]) -> None:
-    """Refuse a variable that is not text, and one whose name is almost one of ours: MARKETFETCH_STOR.
+    """Refuse a variable that is not text, and a variable with a misspelt name, such as MARKETFETCH_STOR.
 
     Any other variable may belong to another program.
     """
