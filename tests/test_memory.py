@@ -26,10 +26,11 @@ pytestmark = [
 
 
 def check_flatness(store: Callable[[], AbstractContextManager[str]], days: int = 60) -> None:
-    """Fail if a run needs more memory after a third of its rows; up to three runs are tried.
+    """Fail if runs need more memory after a third of their rows; up to three runs are tried.
 
-    Example (DuckDB, kB): six runs of sixty days had 144,948, 144,796, 144,700, 144,820, 189,364 and 146,216:
-    now and then one needs 40 MB more, with any history. Memory that grows with history raises every peak.
+    Memory that grows with history raises every last peak above every first one. Example (DuckDB, kB): the
+    peaks after the first and the last third were 196,696 and 217,908, 185,208 and 223,404, 178,072 and
+    211,264. Nothing grows: sooner or later a checkpoint takes 30 MB for a moment (decision 85).
     """
     market = GeneratedMarket(SYMBOLS, seed=1)
     query = {"symbols": SYMBOLS, "start": str(START), "end": str(START + timedelta(days=days))}
@@ -45,12 +46,14 @@ def check_flatness(store: Callable[[], AbstractContextManager[str]], days: int =
                     proxies=proxies.urls,
                 )
             tried.append(peaks)
-            if peaks[-1] <= GROWTH * peaks[0]:
+            highest_first, lowest_last = (
+                max(first for first, _, _ in tried),
+                min(last for _, _, last in tried),
+            )
+            if lowest_last <= GROWTH * highest_first:
                 break
-    assert any(last <= GROWTH * first for first, _, last in tried), tried
-    assert min(last for _, _, last in tried) <= 300_000, (
-        "kB, of which Python and the driver take about 100,000"
-    )
+    assert lowest_last <= GROWTH * highest_first, tried
+    assert lowest_last <= 300_000, "kB, of which Python and the driver take about 100,000"
 
 
 @pytest.mark.timeout(600)

@@ -286,18 +286,18 @@ def test_trio_is_told_apart() -> None:
 
 
 async def test_the_event_loop_is_never_held_up() -> None:
-    fetcher, longest = CurlFetcher(), 0.0
+    fetcher, turns = CurlFetcher(), list[float]()
     async with wire(ok(bytes(200_000))) as server, fetcher.session(), anyio.create_task_group() as tasks:
 
         async def watch() -> None:
-            nonlocal longest
             while True:
                 before = time.thread_time()  # not what else runs on the machine
                 await anyio.lowlevel.checkpoint()
-                longest = max(longest, time.thread_time() - before)
+                turns.append(time.thread_time() - before)
 
         tasks.start_soon(watch)
         for _ in range(200):
             await fetcher.fetch(server.request(), DIRECT)
         tasks.cancel_scope.cancel()
-    assert longest < 0.02
+    # What each request did would be in 200 turns; a collection of garbage is in one or two.
+    assert sorted(turns)[-20] < 0.02
