@@ -112,7 +112,8 @@ def test_a_run_on_a_damaged_installation_is_complete_and_says_so(tmp_path: Path)
     def said(*words: str) -> str:
         command = [sys.executable, "-m", "marketfetch", *words]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=50, check=True)
-        assert done.stderr.count("RuntimeWarning: marketfetch decodes in Python") == 1
+        assert done.stderr.count("marketfetch: marketfetch decodes in Python") == 1
+        assert "RuntimeWarning" not in done.stderr
         assert str(damaged) in done.stderr
         return done.stdout
 

@@ -19,16 +19,20 @@ __all__ = ["dispatch"]
 
 def dispatch(argv: Sequence[str] | None, signals: SignalHandler) -> int:
     """Run the command that the arguments name and return the exit code."""
+    with _warnings_in_lines():
+        return _dispatch(argv, signals)
+
+
+def _dispatch(argv: Sequence[str] | None, signals: SignalHandler) -> int:
     commands = {command.name: command for command in COMMANDS}
     arguments = None
     try:
         arguments = parse(sys.argv[1:] if argv is None else argv, commands)
         if "board" not in arguments:
-            with _warnings_in_lines():
-                return commands[arguments.command].run(arguments, signals)
+            return commands[arguments.command].run(arguments, signals)
         from marketfetch.cli.reported_run import printing_warnings  # not for `--help`
 
-        with _warnings_in_lines(), printing_warnings(arguments):
+        with printing_warnings(arguments):
             return commands[arguments.command].run(arguments, signals)
     except (StdoutClosed, BrokenPipeError) as error:
         if isinstance(error, StdoutClosed) and str(error):
