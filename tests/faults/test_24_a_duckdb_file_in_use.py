@@ -6,10 +6,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -93,14 +94,20 @@ def simulator() -> Iterator[SimulatedExchange]:
         yield exchange
 
 
-def test_fetch_says_what_it_waits_for(
-    store: DuckDBSink, monkeypatch: pytest.MonkeyPatch, simulator: SimulatedExchange
+@pytest.mark.parametrize(("call", "holder"), [(mf.fetch, "viewer"), (mf.plan, "writer")])
+def test_a_call_says_what_it_waits_for(
+    store: DuckDBSink,
+    monkeypatch: pytest.MonkeyPatch,
+    simulator: SimulatedExchange,
+    call: Callable[..., Any],
+    holder: str,
 ) -> None:
     """In a notebook nobody listens to events: without a word, waiting looks like hanging."""
-    monkeypatch.setattr("marketfetch.sinks.duckdb.shared_connection.LOCK_TIMEOUT", 0.2)
-    with viewed(store) as viewer:
+    for module in ("shared_connection", "sink"):
+        monkeypatch.setattr(f"marketfetch.sinks.duckdb.{module}.LOCK_TIMEOUT", 0.2)
+    with viewed(store, holder) as other:
         waited = threading.Event()
-        end = threading.Thread(target=lambda: waited.wait(50) and viewer.communicate("\n"))
+        end = threading.Thread(target=lambda: waited.wait(50) and other.communicate("\n"))
         end.start()
 
         def listen(event: Event) -> None:
@@ -108,7 +115,7 @@ def test_fetch_says_what_it_waits_for(
                 waited.set()
 
         with pytest.warns(RuntimeWarning, match=r"waiting for the store.*\(PID \d+\)"):
-            table = mf.fetch(
+            found = call(
                 "binance-usdm",
                 "ohlcv",
                 "BTCUSDT",
@@ -120,36 +127,7 @@ def test_fetch_says_what_it_waits_for(
             )
         end.join()
     assert waited.is_set()
-    assert table.report.complete
-
-
-def test_plan_says_what_it_waits_for(
-    store: DuckDBSink, monkeypatch: pytest.MonkeyPatch, simulator: SimulatedExchange
-) -> None:
-    monkeypatch.setattr("marketfetch.sinks.duckdb.sink.LOCK_TIMEOUT", 0.2)
-    with viewed(store, "writer") as writer:
-        waited = threading.Event()
-        end = threading.Thread(target=lambda: waited.wait(50) and writer.communicate("\n"))
-        end.start()
-
-        def listen(event: Event) -> None:
-            if isinstance(event, WaitingForStore):
-                waited.set()
-
-        with pytest.warns(RuntimeWarning, match=r"waiting for the store.*\(PID \d+\)"):
-            plan = mf.plan(
-                "binance-usdm",
-                "ohlcv",
-                "BTCUSDT",
-                start="2026-06-01",
-                end="2026-06-02",
-                to=store,
-                base_url=simulator.base_url,
-                listeners=[listen],
-            )
-        end.join()
-    assert waited.is_set()
-    assert plan.total.rows == 1440
+    assert found.report.complete if call is mf.fetch else found.total.rows == 1440
 
 
 def test_a_command_says_in_a_line_what_it_waits_for(store: DuckDBSink, tmp_path: Path) -> None:

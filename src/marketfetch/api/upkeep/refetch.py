@@ -244,9 +244,10 @@ def refetch(  # noqa: PLR0913  # which series, which span, and the parts of a pi
     """Fetch again what a store covers of some series, and say what has changed.
 
     The series and the half-open span are chosen as for `forget`; by default the span is all that is covered.
-    First the coverage is removed, then the span is fetched, and each row stays until another one replaces it,
-    or the exchange has shown that it has none. What could not be fetched is as before, and missing in the
-    report; only a process that is killed leaves moments without coverage, which the next `fetch` requests.
+    First the coverage is removed, then the span is fetched. A stored row stays until a fetched row replaces
+    the stored one, or until the exchange has shown that there is no row. What could not be
+    fetched is as before, and missing in the report; only a process that is killed leaves moments without
+    coverage, which the next `fetch` requests.
     `composites`, `progress` and `options` are those of `update`.
 
     Raises ConfigurationError if no series is chosen, if the store covers nothing of the span, and for a store

@@ -109,7 +109,7 @@ def update(  # noqa: PLR0913  # which series, and the parts of a pipeline
     progress: bool | None = None,
     **options: Unpack[JobOptions],
 ) -> Report:
-    """Fetch what has closed since a store was filled, for every series in it, and return one report.
+    """Fetch the rows of every series that have closed since the store was filled; return one report.
 
     Each series goes on where its coverage ends; gaps inside are filled too, unless `gaps` is False. A filter
     that is left out selects all series. `options` are `proxies`, `fetcher`, `settings`, `listeners`,
