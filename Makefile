@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 SETUP := pyproject.toml tools/bootstrap.sh tools/hatch_build.py src/marketfetch/decoding/_rows.c
 CODE := $(wildcard src tests examples benchmarks chaos tools)
 SCHEMA := $(BIN)/check-jsonschema --quiet --builtin-schema
-# Further arguments: make test ARGS="-k spans -n 0", make chaos ARGS="--only killing"
+# Further arguments: make test ARGS="-k spans -n 0", make chaos ARGS="--only kill9"
 ARGS ?=
 export PYTHON
 # Without compiled modules each of the hundreds of processes that the tests start takes 0.2 s longer.

@@ -17,6 +17,7 @@ from benchmarks.harness import report
 from benchmarks.harness.results import Result
 from benchmarks.sections import (
     archive,
+    concurrent_runs,
     connections,
     embedded,
     fetching,
@@ -32,7 +33,6 @@ from benchmarks.sections import (
     readback,
     startup,
     tables,
-    together,
 )
 
 Section = Callable[[], Iterator[Result]]
@@ -40,7 +40,7 @@ Section = Callable[[], Iterator[Result]]
 SECTIONS: dict[str, tuple[str, Section]] = {
     "rate": ("Bound by the published limits", rate.rate_bound),
     "processes": ("Several processes on the same addresses", processes.shared_addresses),
-    "together": ("The same command, several times", together.together),
+    "concurrent_runs": ("The same command, several times", concurrent_runs.concurrent_runs),
     "latency": ("Bound by latency", lambda: fetching.latency_bound(rounds=3)),
     "processor": ("Bound by the processor", lambda: fetching.processor_bound(rounds=3)),
     "postgres": (
@@ -52,7 +52,7 @@ SECTIONS: dict[str, tuple[str, Section]] = {
     "gaps": ("Gaps", lambda: gaps.gaps(rounds=5)),
     "readback": ("Reading back", lambda: readback.readback(rounds=20)),
     "tables": ("Conversion of tables", lambda: tables.conversion(rounds=10)),
-    "lateness": ("The loop never stalls", lambda: loop_latency.loop_latency(rounds=3)),
+    "loop_latency": ("The loop never stalls", lambda: loop_latency.loop_latency(rounds=3)),
     "memory": ("Flat memory", memory.flat_memory),
     "connections": ("Connections", connections.connections),
     "follow": ("Follow mode", follow.follow),

@@ -31,16 +31,16 @@ from chaos.trials.soak import soak
 Section = Callable[[Effort], Iterator[Result]]
 
 SECTIONS: dict[str, tuple[str, Section]] = {
-    "killing": ("Killed anywhere", kill9),
-    "crashing": ("Killed at every step of a commit", crash_points),
-    "together": ("Several runs at once", concurrent_runs),
-    "network": ("A hostile network", hostile_network),
+    "kill9": ("Killed anywhere", kill9),
+    "crash_points": ("Killed at every step of a commit", crash_points),
+    "concurrent_runs": ("Several runs at once", concurrent_runs),
+    "hostile_network": ("A hostile network", hostile_network),
     "fuzzing": ("What strangers send", fuzzing),
     "hostile_exchange": ("A hostile exchange", hostile_exchange),
     "archives": ("A hostile archive", archives),
-    "database": ("A hostile database", hostile_database),
-    "stopping": ("Stopping", signals),
-    "confidential": ("Secrets", secret_leaks),
+    "hostile_database": ("A hostile database", hostile_database),
+    "signals": ("Stopping", signals),
+    "secret_leaks": ("Secrets", secret_leaks),
     "follow": ("Following through outages", follow),
     "soak": ("A long run", soak),
 }

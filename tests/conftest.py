@@ -13,6 +13,7 @@ from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 from subprocess import CompletedProcess
+from threading import Timer
 
 import attrs
 import hypothesis
@@ -230,6 +231,12 @@ def unspent_budgets(
     monkeypatch.setenv("XDG_STATE_HOME", str(next(state_folders)))
     with separate_registry():
         yield
+
+
+@pytest.fixture
+def kept_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep an idle connection to DuckDB until its writer is closed: on a busy machine 0.1 s pass at once."""
+    monkeypatch.setattr("marketfetch.sinks.duckdb.shared_connection.Timer", lambda _, call: Timer(1000, call))
 
 
 @pytest.fixture

@@ -160,7 +160,7 @@ def test_many_sticky_proxies_cost_few_connections() -> None:
     with SimulatedExchange(GeneratedMarket(symbols), options) as exchange, LocalProxies(60) as proxies:
         world = World(exchange)
         report = run(world.pipeline(None, proxies=proxies.urls, symbols=symbols, end="2026-08-01"))
-        connections, requests = exchange.record.connections.total(), exchange.record.total
+        connections, requests = exchange.request_log.connections.total(), exchange.request_log.total
     assert report.complete
     assert requests > 200
     assert connections <= 0.1 * requests

@@ -49,8 +49,8 @@ def test_script_runs(
             code = end.code
     assert not code
     assert capsys.readouterr().out
-    assert exchange.record.total > 0
-    assert set(exchange.record.statuses) == {200}
+    assert exchange.request_log.total > 0
+    assert set(exchange.request_log.statuses) == {200}
 
 
 @pytest.fixture
@@ -127,11 +127,11 @@ def test_the_command_line_knows_it_too(installed: Path, tidebit: HTTPServer, tmp
     arguments = ["backfill", "--exchange", "tidebit", "--symbol", "BTC_USD", "--interval", "1h", "--json"]
     arguments += ["--start", "2026-06-01", "--end", "2026-06-02", "--base-url", tidebit.url_for("")]
     arguments += ["--to", f"sqlite:{tmp_path / 'tidebit.sqlite'}"]
-    said = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", start, str(installed), *arguments], capture_output=True, text=True, check=False
     )
-    assert said.returncode == 0, said.stderr
-    assert json.loads(said.stdout)["rows_written"] == 24
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["rows_written"] == 24
 
 
 def test_an_unknown_symbol_of_it_is_named(installed: Path, tidebit: HTTPServer) -> None:
@@ -146,7 +146,7 @@ def test_an_unknown_symbol_of_it_is_named(installed: Path, tidebit: HTTPServer) 
 @pytest.mark.parametrize("example", [TIDEBIT, KELPDAX, LUNARIS], ids=lambda each: each.name)
 def test_the_example_is_tested_as_its_author_would(example: Path, tmp_path: Path) -> None:
     arguments = ["-m", "pytest", "-q", "-c", "/dev/null", "-p", "no:cacheprovider", "--rootdir", str(example)]
-    said = subprocess.run(
+    result = subprocess.run(
         [sys.executable, *arguments, str(example)],
         capture_output=True,
         text=True,
@@ -154,8 +154,8 @@ def test_the_example_is_tested_as_its_author_would(example: Path, tmp_path: Path
         cwd=tmp_path,  # where hypothesis leaves what it remembers
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )
-    assert said.returncode == 0, said.stdout
-    assert " passed" in said.stdout
+    assert result.returncode == 0, result.stdout
+    assert " passed" in result.stdout
 
 
 def test_the_example_is_as_short_as_is_promised() -> None:

@@ -108,16 +108,16 @@ def test_units_are_accepted_by_systemd(tmp_path: Path) -> None:
         )
     units = sorted(map(str, tmp_path.iterdir()))
     assert len(units) == 3
-    said = subprocess.run([program, "verify", *units], capture_output=True, text=True, check=False)
-    assert (said.returncode, said.stdout + said.stderr) == (0, "")
+    result = subprocess.run([program, "verify", *units], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout + result.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("path", IMAGES, ids=lambda path: path.parent.name)
 def test_image_is_accepted_by_a_linter_and_has_a_user_without_rights(path: Path) -> None:
-    said = subprocess.run(
+    result = subprocess.run(
         [Path(sys.executable).with_name("hadolint"), path], capture_output=True, text=True, check=False
     )
-    assert (said.returncode, said.stdout) == (0, "")
+    assert (result.returncode, result.stdout) == (0, "")
     assert "USER 10001" in path.read_text("utf-8").splitlines()
 
 
@@ -176,18 +176,18 @@ def test_task_fetches_a_span_and_fails_if_something_is_missing(
 
     def run() -> dict[str, int]:
         if name == "dagster_assets":
-            told: dict[str, int] = task(SimpleNamespace(partition_time_window=span)).metadata
+            metadata: dict[str, int] = task(SimpleNamespace(partition_time_window=span)).metadata
         elif name == "prefect_flow":
-            told = task("binance-usdm", ["BTCUSDT", "ETHUSDT", "SOLUSDT"], "2026-06-02", "2026-06-03")
+            metadata = task("binance-usdm", ["BTCUSDT", "ETHUSDT", "SOLUSDT"], "2026-06-02", "2026-06-03")
         else:
-            told = task(*span)
-        return told
+            metadata = task(*span)
+        return metadata
 
     with exchanges_on_loopback(monkeypatch) as exchange:
         first = run()
-        assert first == {"rows": 3 * 24, "requests": exchange.record.total}
+        assert first == {"rows": 3 * 24, "requests": exchange.request_log.total}
         assert run() == {"rows": 3 * 24, "requests": 0}
-        assert exchange.record.total == first["requests"]
+        assert exchange.request_log.total == first["requests"]
         mf.forget(store, symbols="BTCUSDT", start=span[0], end=span[1], rows=True)
         exchange.edit = lambda request, reply: (
             attrs.evolve(reply, status=400, body=b"{}") if "klines" in request.path else reply

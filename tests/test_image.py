@@ -12,7 +12,7 @@ import sys
 import sysconfig
 import venv
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -158,13 +158,27 @@ def test_image_without_a_command_says_what_it_can_do(container: Container) -> No
 @contextmanager
 def pooled(server: Server) -> Iterator[int]:
     """Run PgBouncer as its image does, in front of a server of the tests; yield its port."""
-    program, user = pgbouncer.program(), unprivileged()
-    if program is None:
+    if pgbouncer.program() is None:
         absent("No PgBouncer: install the package pgbouncer of your distribution")
+    with ExitStack() as stack:
+        for attempt in range(1, 6):
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            try:
+                stack.enter_context(pooled_at(port, server))
+                break
+            except RuntimeError:  # it has ended: another program may have taken the port meanwhile
+                if attempt == 5:
+                    raise
+        yield port
+
+
+@contextmanager
+def pooled_at(port: int, server: Server) -> Iterator[None]:
+    """Run PgBouncer on a port that was free a moment ago; RuntimeError if it does not start."""
+    program, user = pgbouncer.program(), unprivileged()
     home = short_folder("mf-bouncer-")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     place = conninfo_to_dict(server.direct)
     for name, changes in (
         (
@@ -195,7 +209,9 @@ def pooled(server: Server) -> Iterator[int]:
         try:
             dsn = f"host=127.0.0.1 port={port} user=market password={_in_dsn(PASSWORD)} dbname=postgres"
             await_ready(dsn, process, home / "log")
-            yield port
+            if process.poll() is not None:
+                raise RuntimeError("another program answers at the port")
+            yield
         finally:
             process.kill()
             process.wait()

@@ -105,7 +105,7 @@ def test_its_answers_are_recorded_once_and_kept(
     ]
 
     def run(**variables: str) -> str:
-        said = subprocess.run(
+        result = subprocess.run(
             [sys.executable, *arguments, "-k", "test_08 or test_10 or test_18 or test_20", str(tmp_path)],
             capture_output=True,
             text=True,
@@ -113,7 +113,7 @@ def test_its_answers_are_recorded_once_and_kept(
             cwd=tmp_path,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **variables},
         )
-        return said.stdout
+        return result.stdout
 
     assert "run this test once with MARKETFETCH_RECORD=1" in run()
     recorded = run(MARKETFETCH_RECORD=httpserver.url_for(""))

@@ -19,6 +19,8 @@ from tests.support.postgres import Server
 SYMBOLS = [f"C{number:02}USDT" for number in range(20)]
 START = date(2026, 4, 1)
 GROWTH, ROUNDS = 1.1, 3
+TIMEOUT = ROUNDS * 280 + 60
+"""Seconds: a run has 280."""
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc"),
@@ -56,7 +58,7 @@ def check_flatness(store: Callable[[], AbstractContextManager[str]], days: int =
     assert lowest_last <= 300_000, "kB, of which Python and the driver take about 100,000"
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(TIMEOUT)
 @pytest.mark.parametrize(
     ("kind", "days"),
     [("duckdb", 120), ("parquet", 60), ("sqlite", 60)],  # DuckDB needs more rows to use all that it may
@@ -72,14 +74,14 @@ def test_a_run_needs_no_more_memory_after_a_third_of_its_days(kind: str, days: i
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(TIMEOUT)
 def test_a_run_into_postgresql_needs_no_more_memory_after_a_third_of_its_days(
     postgres_server: Server,
 ) -> None:
     check_flatness(postgres_server.database)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(TIMEOUT)
 def test_a_file_of_three_hundred_megabytes_needs_no_more_memory_than_one_of_a_hundred(tmp_path: Path) -> None:
     # Both have more rows than the row budget, and are read twice. `benchmarks` does it with a gigabyte.
     peaks = {

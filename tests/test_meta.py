@@ -28,8 +28,6 @@ SAME_NAME_ON_PURPOSE = {
     # Endpoints, one for each exchange, named after their dataset:
     *("Ohlcv", "PremiumIndex", "MarkPrice", "IndexPrice"),
     *("FundingRate", "OpenInterest", "LongShortRatio", "TakerVolume"),
-    "CoverageTables",  # of PostgreSQL, and of the databases in files
-    "Claim",  # of an egress in a limit pool, and of a lock file: neither leaves its package
 }
 HEAVY = {
     *("curl_cffi", "duckdb", "opentelemetry", "pandas", "polars", "prometheus_client", "psycopg"),
@@ -192,5 +190,5 @@ def test_command_can_be_loaded() -> None:
 
 def test_import_is_cheap() -> None:
     code = "import sys; import marketfetch; print(*sys.modules)"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not HEAVY & set(said.stdout.split())
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not HEAVY & set(result.stdout.split())

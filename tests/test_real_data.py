@@ -79,7 +79,7 @@ def check_every_candle(
             assert report["rows_written"] == len(rows)
             assert report["archive"]["rows"] == (len(rows) if archive is not None else 0)
             assert {egress["name"] for egress in report["egresses"]} == {"Proxy 1", "Proxy 2", "Proxy 3"}
-    assert 429 not in exchange.record.statuses
+    assert 429 not in exchange.request_log.statuses
 
     store = sink_from(to)
     assert isinstance(store, Store)

@@ -172,15 +172,15 @@ def test_changes_are_tested_on_three_systems_with_every_python_that_is_promised(
 
 
 def test_the_command_names_what_is_wrong() -> None:
-    said = subprocess.run(
+    result = subprocess.run(
         [sys.executable, PROJECT / "tools" / "release_check.py", "v0.0.0"],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert said.returncode == 1
-    assert said.stderr.startswith("tag: v0.0.0 is not v")
-    assert not said.stdout
+    assert result.returncode == 1
+    assert result.stderr.startswith("tag: v0.0.0 is not v")
+    assert not result.stdout
 
 
 def test_the_image_of_the_documents_installs_this_minor_version() -> None:

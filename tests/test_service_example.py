@@ -55,8 +55,8 @@ class Service:
 
     def url(self) -> str | None:
         """Return the address, once the service has one."""
-        said = (line["message"] for line in self.lines() if line["logger"] == "uvicorn.error")
-        return next((words.split()[3] for words in said if words.startswith("Uvicorn running on")), None)
+        messages = (line["message"] for line in self.lines() if line["logger"] == "uvicorn.error")
+        return next((words.split()[3] for words in messages if words.startswith("Uvicorn running on")), None)
 
     def get(self, path: str) -> tuple[int, str]:
         """Return status and body of a page."""
@@ -186,12 +186,12 @@ def test_after_sigkill_it_requests_what_is_not_durable(tmp_path: Path, exchange:
     assert before.keys() <= {series_of(symbol) for symbol in half}
 
     exchange.edit = None
-    exchange.record.clear()
+    exchange.request_log.clear()
     with service(tmp_path, exchange) as running:
         running.wait_until_healthy()
         running.stop()
     assert_complete(tmp_path, exchange)
-    for seen in exchange.record.latest:
+    for seen in exchange.request_log.latest:
         if seen.path == KLINES and (series := series_of(seen.params["symbol"])) in before:
             asked = Span(int(seen.params["startTime"]), int(seen.params["endTime"]) + 1)
             assert not before[series].covered & mf.SpanSet.of(asked), "durable rows are not requested again"

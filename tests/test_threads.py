@@ -110,8 +110,8 @@ def test_fetches_on_many_threads_share_a_budget_and_a_store(
             reports.append(table.report)
 
         on_threads(fetch)
-        assert set(exchange.record.statuses) == {200}
-        assert sum(report.requests for report in reports) == exchange.record.total
+        assert set(exchange.request_log.statuses) == {200}
+        assert sum(report.requests for report in reports) == exchange.request_log.total
     assert sum(report.rows_written for report in reports) == THREADS * 2 * 1440
     with mf.open(sink) as reader:
         assert {len(reader.table("ohlcv", symbol)) for symbol in symbols} == {2 * 1440}

@@ -67,8 +67,8 @@ def test_without_a_compiler_the_wheel_is_for_every_platform(tree: Path) -> None:
     assert wheel.stem.endswith("-py3-none-any")
     assert complaints(wheel) == []
     assert f"{ROWS}.so" not in zipfile.ZipFile(wheel).namelist()
-    said = build(tree, **without)
-    assert "_rows.c is not compiled, decoding will be slower" in said.stdout + said.stderr
+    result = build(tree, **without)
+    assert "_rows.c is not compiled, decoding will be slower" in result.stdout + result.stderr
 
 
 def test_an_unknown_platform_is_refused(tree: Path) -> None:

@@ -87,7 +87,7 @@ def test_two_runs_share_the_rows_of_one_table(shared_data: Path, postgres_dsn: s
         assert all(report.complete for report in reports)
         assert rows_of(postgres_dsn) == expected(market, JUNE)
         # Two pools on the same addresses share no budget here; the used-weight header informs each of them.
-        assert 429 not in exchange.record.statuses
+        assert 429 not in exchange.request_log.statuses
         # A third run finds nothing to do.
         assert fill(exchange, proxies, postgres_dsn, "ohlcv").requests == 0
 

@@ -66,10 +66,10 @@ with SimulatedExchange(GeneratedMarket(["BTCUSDT"])) as exchange:
     for store in ("sqlite:market.sqlite", "duckdb:market.duckdb", "parquet:market", mf.MemorySink()):
         asked = []
         for _ in range(2):
-            before = exchange.record.total
+            before = exchange.request_log.total
             table = mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", to=store, base_url=exchange.base_url, **DAY)
             assert len(table) == len(table.to_pandas()) == len(table.to_polars()) == 1440, store
-            asked.append(exchange.record.total - before)
+            asked.append(exchange.request_log.total - before)
         assert asked[0] > asked[1] == 0, asked
     words = ["-e", "binance-usdm", "-s", "BTCUSDT", "--base-url", exchange.base_url, "--start", "2026-06-03"]
     words += ["--end", "2026-06-04", "--to", "sqlite:market.sqlite"]
@@ -100,7 +100,7 @@ async def fetched(url, *symbols):
 
 with SimulatedExchange(GeneratedMarket(["BTCUSDT", "ETHUSDT"])) as exchange:
     print(*anyio.run(fetched, exchange.base_url, "BTCUSDT", "ETHUSDT"))
-    print(max(exchange.record.statuses))
+    print(max(exchange.request_log.statuses))
 """
 
 SOFT = """
@@ -170,14 +170,14 @@ with exchange, warnings.catch_warnings(record=True) as seen:
 """
 
 
-def said(code: str, folder: Path, *options: str) -> list[str]:
+def printed_lines(code: str, folder: Path, *options: str) -> list[str]:
     """Run code in a process of its own and return the lines that it writes."""
     done = subprocess.run(
         [sys.executable, *options, "-c", code],
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=250,
         cwd=folder,
     )
     assert done.returncode == 0, done.stderr
@@ -186,25 +186,25 @@ def said(code: str, folder: Path, *options: str) -> list[str]:
 
 @pytest.mark.slow
 def test_everything_is_imported(tmp_path: Path) -> None:
-    (count,) = said(ABSENT + EVERYTHING, tmp_path)
+    (count,) = printed_lines(ABSENT + EVERYTHING, tmp_path)
     assert int(count) > 200
 
 
 @pytest.mark.slow
 def test_every_store_is_filled_and_then_asks_for_nothing(tmp_path: Path) -> None:
-    *_, last = said(ABSENT + FILLED, tmp_path, "-X", "warn_default_encoding")
+    *_, last = printed_lines(ABSENT + FILLED, tmp_path, "-X", "warn_default_encoding")
     assert last == "filled"
 
 
 @pytest.mark.slow
 def test_two_pools_take_turns_on_a_board(tmp_path: Path) -> None:
-    assert said(ABSENT + SHARED, tmp_path) == ["1440 1440", "200"]
+    assert printed_lines(ABSENT + SHARED, tmp_path) == ["1440 1440", "200"]
 
 
 @pytest.mark.slow
 def test_without_file_locks_a_run_goes_on_alone(tmp_path: Path) -> None:
     """Soft locks outlive a process that is killed: a run would wait for it for ever."""
-    first, rows = said(SOFT, tmp_path)
+    first, rows = printed_lines(SOFT, tmp_path)
     assert first == "board: this Python has no file locks: write board=None, or another board"
     assert rows == "1440"
 
@@ -212,7 +212,7 @@ def test_without_file_locks_a_run_goes_on_alone(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_loop_that_watches_no_sockets_is_served(tmp_path: Path) -> None:
     """`fetch` has a loop of its own; on a loop of the caller curl-cffi starts a thread, and warns of it."""
-    own, refused, helped, warned, other = said(PROACTOR, tmp_path)
+    own, refused, helped, warned, other = printed_lines(PROACTOR, tmp_path)
     assert own == helped == other == "1440"
     assert warned == "CurlCffiWarning"
     assert refused.startswith(

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import attrs
 
+from chaos.fuzz.sanitized import INPUTS
 from tools.hatch_build import TARGETS
 
 __all__ = ["RUNNERS", "Runner", "answers", "differences"]
 
 _FUZZ = Path(__file__).parents[1] / "chaos" / "fuzz"
-_CORPUS = ("rows-*/*", "binance-klines/*", "csv*/*")
 _WORD = 8
 """Bytes of a record for each call of a function."""
 
@@ -61,7 +61,7 @@ def answers(platform: str, library: Path, *, inputs: int, folder: Path) -> bytes
     linked += ["-dynamic"] if "musl" in platform else []
     zig = [sys.executable, "-m", "ziglang", "cc", "-target", TARGETS[platform], "-O3", "-s", *linked]
     subprocess.run([*zig, _FUZZ / "harness.c", _FUZZ / "loaded.c", "-o", program], check=True)
-    files = sorted(file for pattern in _CORPUS for file in _FUZZ.glob(f"corpus/{pattern}"))
+    files = sorted(file for pattern in INPUTS for file in _FUZZ.glob(f"corpus/{pattern}"))
     windows = Path(sys.prefix, "cache", "wine")  # made once: that takes a minute
     windows.mkdir(parents=True, exist_ok=True)
     told = {"MARKETFETCH_LIBRARY": str(library), "MARKETFETCH_ANSWERS": str(record)}

@@ -36,7 +36,7 @@ _SOURCE = Path("src/marketfetch/decoding/_rows.c")
 class RowsHook(BuildHookInterface[Any]):
     """Puts `_rows.so` beside `_rows.c`: a plain library, the same for every Python on a system.
 
-    `_rows.sha256` has the checksums of both, by which `library.py` knows that they are whole and fit.
+    `_rows.sha256` has the checksums of both, by which `compiled.py` knows that they are whole and fit.
     """
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

@@ -42,7 +42,7 @@ async def _measure(job: FollowJob) -> dict[str, object]:
     late: list[float] = []
     pool = RotatingProxies(())
 
-    def heard(event: Event) -> None:
+    def listen(event: Event) -> None:
         if isinstance(event, BatchWritten) and measuring:
             late.extend(time.time() - (opened + _MINUTE) / 1000 for opened in event.batch.columns.times[-1:])
 
@@ -56,7 +56,7 @@ async def _measure(job: FollowJob) -> dict[str, object]:
         job.store,
         proxies=pool,
         settings=Settings(concurrency=job.concurrency, heartbeat=60),
-        listeners=[heard],
+        listeners=[listen],
         board=None,
     )
     measuring = False

@@ -87,7 +87,7 @@ def exchange(options: Options) -> Iterator[Running]:
 def _counted(simulated: SimulatedExchange, window: int) -> dict[str, Any]:
     """Return the exchange's counters, and the candles of each client in each rate limit window."""
     rows, asked = defaultdict[str, Counter[int]](Counter), 0
-    for seen in simulated.record.latest:
+    for seen in simulated.request_log.latest:
         if seen.status == 200 and seen.path.endswith("klines"):
             limit = int(seen.params.get("limit", 0))
             rows[seen.client][seen.time // window] += limit
@@ -95,10 +95,10 @@ def _counted(simulated: SimulatedExchange, window: int) -> dict[str, Any]:
             asked += limit if seen.params["interval"] == "1m" else 0
     return {
         "asked": asked,
-        "statuses": dict(simulated.record.statuses),
-        "weights": dict(simulated.record.weights),
-        "requests": simulated.record.total,
-        "connections": simulated.record.connections.total(),
+        "statuses": dict(simulated.request_log.statuses),
+        "weights": dict(simulated.request_log.weights),
+        "requests": simulated.request_log.total,
+        "connections": simulated.request_log.connections.total(),
         "rows": {client: dict(windows) for client, windows in rows.items()},
     }
 
@@ -125,7 +125,7 @@ def main() -> None:
         os.sched_setaffinity(0, {options.core})
     limits = None
     if options.minute is not None:
-        limits = LimitRules(usdm_weight=options.weight, period_scale=options.minute / 60)
+        limits = LimitRules(futures_weight=options.weight, period_scale=options.minute / 60)
     settings = SimulatorOptions(
         latency=options.latency,
         limits=limits,

@@ -28,7 +28,7 @@ def scaled(minute: float, weight: int = 2400) -> type[BinanceUsdm]:
     """Return the adapter with a budget of `weight` in a rate limit minute of `minute` seconds."""
     period = round(minute * 1000)
     return _with(
-        LimitPool("binance-usdm weight", weight, period, "clock", used_header="x-mbx-used-weight-1m")
+        LimitPool("binance-futures weight", weight, period, "clock", used_header="x-mbx-used-weight-1m")
     )
 
 

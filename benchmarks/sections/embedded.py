@@ -116,7 +116,7 @@ def parquet_public(batches: Sequence[Batch], store_path: Path) -> float:
     trades = OHLCV.index("trades")
     began = time.perf_counter()
     for batch in batches:
-        home, columns = SeriesFolder(store_path, batch.series).home, batch.columns
+        home, columns = SeriesFolder(store_path, batch.series).path, batch.columns
         home.mkdir(parents=True, exist_ok=True)
         lines: list[NDArray[np.float64] | NDArray[np.int64]] = list(columns.values)
         lines[trades] = lines[trades].astype(np.int64)

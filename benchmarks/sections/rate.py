@@ -60,11 +60,11 @@ def _run(options: Options, windows: int) -> dict[str, Any]:
     return dict(running.counted)
 
 
-def share(found: Mapping[str, Any], best: float = BEST) -> float:
-    """Return the mean share of `best` over all addresses and all minutes but the first and the last."""
+def share(found: Mapping[str, Any]) -> float:
+    """Return the mean share of BEST over all addresses and all minutes but the first and the last."""
     rows: dict[str, dict[str, int]] = found["rows"]
     seen = sorted({int(number) for windows in rows.values() for number in windows})
-    shares = [windows.get(str(number), 0) / best for windows in rows.values() for number in seen[1:-1]]
+    shares = [windows.get(str(number), 0) / BEST for windows in rows.values() for number in seen[1:-1]]
     return statistics.mean(shares)
 
 

@@ -9,7 +9,6 @@ from typing import Literal
 import anyio
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
 from chaos.harness.accelerated_time import SPEED, AcceleratedClock, AcceleratedFetcher, run_accelerated
 from marketfetch.api.pipeline import Pipeline
@@ -40,7 +39,7 @@ from marketfetch.values.spans import Span, SpanSet
 from marketfetch.values.times import parse_time
 from tests.support.worlds import DAY, HOUR, VENUES, assert_same, truth
 
-__all__ = ["DATASETS", "FaultyExchange", "Job", "RunObservation", "faulty_exchange"]
+__all__ = ["DATASETS", "ExchangeJob", "FaultyExchange", "RunObservation", "faulty_exchange"]
 
 END = parse_time("end", "2026-06-15", 0)
 DATASETS = {
@@ -69,7 +68,7 @@ _EGRESSES = 3
 
 
 @attrs.frozen(kw_only=True)
-class Job:
+class ExchangeJob:
     """The query of a run, its settings, and the faults of the exchange."""
 
     venue: str
@@ -147,7 +146,7 @@ class FaultyExchange:
     proxies: LocalProxies
     clock: AcceleratedClock
 
-    def try_out(self, job: Job) -> RunObservation:
+    def try_out(self, job: ExchangeJob) -> RunObservation:
         """Run a job with faults and again without; AssertionError unless the store is right both times.
 
         The second run retries unusable moments: a wrong row that the exchange repeats unchanged is recorded
@@ -155,7 +154,7 @@ class FaultyExchange:
         """
         store = MemorySink()
         report = self.run(job, store, job.faults)
-        met = frozenset(self.exchange.record.faults)
+        met = frozenset(self.exchange.request_log.faults)
         self.assert_right(job, store, report)
         again = self.run(job, store, None, unusable="retry")
         self.assert_right(job, store, again)
@@ -166,12 +165,17 @@ class FaultyExchange:
         )
 
     def run(
-        self, job: Job, store: Store, faults: Faults | None, *, unusable: Literal["keep", "retry"] = "keep"
+        self,
+        job: ExchangeJob,
+        store: Store,
+        faults: Faults | None,
+        *,
+        unusable: Literal["keep", "retry"] = "keep",
     ) -> Report:
         """Run a job into a store and return the report, also that of a run ended by a documented error."""
         self.clock.restart()
         self.exchange.faults = faults
-        self.exchange.record.clear()
+        self.exchange.request_log.clear()
         proxies = self.proxies.urls[: job.egresses] if job.egresses > 1 else []
         hanging = _Watchdog()
         pipeline = Pipeline(
@@ -211,7 +215,7 @@ class FaultyExchange:
                 raise AssertionError(f"{error!r} ended the run and carries no report") from error
             return error.report
 
-    def assert_right(self, job: Job, store: Store, report: Report) -> None:
+    def assert_right(self, job: ExchangeJob, store: Store, report: Report) -> None:
         """Fail unless each series has the true rows where it is covered, and a reason for all other spans."""
         wanted = {
             Series.of(job.venue, dataset, symbol, job.interval)
@@ -247,12 +251,12 @@ def _assert_line(line: SeriesReport, span: Span, store: Store, truth: Columns) -
     assert known.covered == line.covered, f"{name}: the report and the ledger differ"
     assert known.unusable == line.unusable, f"{name}: the report and the ledger differ in what is unusable"
     # The exchange has a row for each unusable moment: it is neither empty nor stored.
-    wrong = truth.take(_lying_in(truth.times, line.unusable))
+    wrong = truth.within(line.unusable)
     assert line.series.interval.cells(wrong.times) == line.unusable, f"{name}: unusable without a row"
     held = store.read(line.series, Span(0, 2 * END))
-    assert not _lying_in(held.times, line.unusable).any(), f"{name}: a row is stored that is said to be wrong"
-    covered = truth.take(_lying_in(truth.times, line.covered - line.unusable))
-    assert_same(held.take(_lying_in(held.times, line.covered)), covered)
+    assert not len(held.within(line.unusable)), f"{name}: a row is stored that is said to be wrong"
+    covered = truth.within(line.covered - line.unusable)
+    assert_same(held.within(line.covered), covered)
     # True rows of moments that are not covered may be stored.
     assert_same(held, truth.take(np.isin(truth.times, held.times)))
 
@@ -266,13 +270,6 @@ def _expected(market: GeneratedMarket, series: Series, span: Span) -> Columns:
             if column not in _OKX_COLUMNS:
                 rows.values[at] = np.nan
     return rows
-
-
-def _lying_in(times: NDArray[np.int64], spans: SpanSet) -> NDArray[np.bool_]:
-    inside = np.zeros(len(times), np.bool_)
-    for span in spans:
-        inside |= (times >= span.start) & (times < span.end)
-    return inside
 
 
 def _reasons(report: Report) -> frozenset[str]:

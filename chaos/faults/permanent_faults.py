@@ -39,11 +39,11 @@ def _sql(
 ) -> PermanentFault:
     harms = (harm,) if isinstance(harm, str) else harm
 
-    def mended(database: Database) -> None:
+    def undo_harms(database: Database) -> None:
         database.execute(mend)
         database.prepare()  # recreate views that the fault dropped
 
-    return PermanentFault(name, lambda it: it.execute(*harms), mended, message, of_rows=of_rows)
+    return PermanentFault(name, lambda it: it.execute(*harms), undo_harms, message, of_rows=of_rows)
 
 
 def _anew(statement: str) -> Act:
@@ -162,7 +162,7 @@ PERMANENT_FAULTS = (
 )
 
 
-def _swell(database: Database) -> None:
+def _grow_table_file(database: Database) -> None:
     """Grow the table's file to the size of a WAL segment, by rows that are deleted again."""
     database.execute(
         "INSERT INTO marketfetch.ohlcv (series_id, open_time) SELECT -1, to_timestamp(n) "
@@ -190,7 +190,7 @@ QUOTA = PermanentFault(
     _limit,
     lambda it: _limit_files(it, "unlimited"),
     r"could not extend file .*: File too large; ",
-    before=_swell,
+    before=_grow_table_file,
 )
 
 

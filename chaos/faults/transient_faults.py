@@ -76,7 +76,7 @@ def _cross(database: Database) -> None:
         database.provoke("deadlock", lambda: other.execute(lock))
 
 
-def _meddle(database: Database) -> None:
+def _update_concurrently(database: Database) -> None:
     """Update the ledger without changing values, in serializable transactions."""
     with psycopg.connect(database.owner, autocommit=True) as other:
         for _ in range(20):
@@ -86,7 +86,7 @@ def _meddle(database: Database) -> None:
                 continue  # this transaction was aborted instead of the writer's
 
 
-def _crowd(database: Database) -> None:
+def _exhaust_connections(database: Database) -> None:
     """Set the connection limit of the role to 0 until a writer was refused."""
     database.execute(
         "ALTER ROLE {role} CONNECTION LIMIT 0", f"SELECT count(pg_terminate_backend(pid)) {_SESSIONS}"
@@ -107,8 +107,10 @@ TRANSIENT_FAULTS = (
     TransientFault(
         "statement_timeout", lambda it: _hold(it, "statement timeout"), settings={"statement_timeout": "80ms"}
     ),
-    TransientFault("too many connections", _crowd, times=3, seen_behind_poolers=False),
-    TransientFault("others' updates", _meddle, settings={"default_transaction_isolation": "serializable"}),
+    TransientFault("too many connections", _exhaust_connections, times=3, seen_behind_poolers=False),
+    TransientFault(
+        "others' updates", _update_concurrently, settings={"default_transaction_isolation": "serializable"}
+    ),
 )
 
 FAILING_COMMITS = (

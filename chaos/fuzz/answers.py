@@ -20,7 +20,7 @@ from marketfetch.proxies.parsing import parse_proxy
 from marketfetch.ratelimit.backoff import parse_http_date, retry_after, used_weight
 from marketfetch.redaction import redact
 from marketfetch.sinks.parquet.footers import FileNote, LedgerNote
-from marketfetch.sinks.parquet.format1 import read_first
+from marketfetch.sinks.parquet.format1 import read_format1_ledger
 from marketfetch.sources import Archive
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.http import Response
@@ -162,7 +162,7 @@ class _File:
 
 def _ledger(raw: bytes) -> str:
     try:
-        names, coverage = read_first(cast("Any", _File(raw)))
+        names, coverage = read_format1_ledger(cast("Any", _File(raw)))
     except SinkError:
         return "refused"
     assert len(names) == 4
@@ -178,10 +178,10 @@ def _note(raw: bytes) -> str:
     verdict = "refused"
     for kind in (FileNote, LedgerNote):
         try:
-            note = kind.parsed(raw, series, "2026-06.parquet")
+            note = kind.parse(raw, series, "2026-06.parquet")
         except (SinkError, ValueError):
             continue
-        again = kind.parsed(note.dumped(series), series, "2026-06.parquet")
-        assert again.dumped(series) == note.dumped(series), "a note does not survive being written"
+        again = kind.parse(note.dump(series), series, "2026-06.parquet")
+        assert again.dump(series) == note.dump(series), "a note does not survive being written"
         verdict = "read"
     return verdict

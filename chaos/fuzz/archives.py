@@ -11,6 +11,7 @@ import numpy as np
 
 from chaos.fuzz.sound import sound_moment
 from marketfetch.archives.checksums import parse_checksum
+from marketfetch.archives.containers import open_member
 from marketfetch.archives.file_reader import FileContent, FileReader
 from marketfetch.archives.listing import ListingRequest, parse_listing
 from marketfetch.archives.periods import CalendarPeriod
@@ -85,9 +86,8 @@ def read_file(content: FileContent, raw: bytes) -> str:
     step = series.interval.typical
     assert all(int(time) in span and time % step == 0 for time in times)
     assert all(plausible(series.dataset, piece.values).all() for piece in pieces)
-    summary = reader.summary
-    assert len(times) == summary.rows == summary.received - sum(summary.rejected.values())
-    assert summary.missing == (span.end - span.start) // step - summary.rows
+    lines = content.layout.decode(open_member(io.BytesIO(raw)).pieces, series, span)
+    assert len(times) == sum(each.received for each in lines) - sum(reader.summary.rejected.values())
     return "read"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from marketfetch.decoding.layouts import Decoded, RowLayout
+from marketfetch.decoding.layouts import DecodedRows, RowLayout
 from marketfetch.errors import DecodeError
 from marketfetch.values.datasets import Dataset
 
@@ -30,13 +30,15 @@ def layouts() -> Mapping[str, Callable[[bytes], str]]:
 
 
 def _agree(layout: RowLayout, dataset: Dataset, body: bytes) -> str:
-    careful, compiled = (_outcome(decode, body, dataset) for decode in (layout._careful, layout.decode))
+    careful, compiled = (
+        _outcome(decode, body, dataset) for decode in (layout._decode_row_by_row, layout.decode)
+    )
     assert compiled == careful, f"compiled differs from careful: {compiled} is not {careful}"
     return "read" if careful else "refused"
 
 
 def _outcome(
-    decode: Callable[[bytes, Dataset], Decoded], body: bytes, dataset: Dataset
+    decode: Callable[[bytes, Dataset], DecodedRows], body: bytes, dataset: Dataset
 ) -> tuple[object, ...] | None:
     """Return everything that was decoded, to the bit; None for a refusal."""
     try:

@@ -11,9 +11,11 @@ import attrs
 
 from marketfetch.decoding.compiled import LIBRARY
 
-__all__ = ["SOURCE", "DriverCounts", "build", "drive"]
+__all__ = ["INPUTS", "SOURCE", "DriverCounts", "build", "drive"]
 
 SOURCE = LIBRARY.with_suffix(".c")
+INPUTS = ("rows-*/*", "binance-klines/*", "csv*/*")
+"""The files of the corpus that the compiled decoder reads."""
 
 _SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 _COMMON = ("-g", "-O1", "-fno-omit-frame-pointer")

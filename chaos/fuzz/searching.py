@@ -111,8 +111,8 @@ class Search:
             target, text = addressed(self.members, Path(written).read_bytes())
             name = f"{target.name}, {Path(written).name[:8]} {text!r}"
         _, _, report = output.partition(_EXCEPTION)
-        said = report[:1_200] or output[-600:]  # libFuzzer itself ends a process that takes too long
-        return [f"{name}; mend it, and keep the input in {CORPUS / self.family}\n{said}"]
+        excerpt = report[:1_200] or output[-600:]  # libFuzzer itself ends a process that takes too long
+        return [f"{name}; mend it, and keep the input in {CORPUS / self.family}\n{excerpt}"]
 
     def _failures_of(self, kept: Sequence[Path]) -> Iterator[str]:
         texts = {file.read_bytes()[1:] for file in kept}

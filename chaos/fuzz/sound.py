@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from marketfetch.decoding.layouts import Decoded
+from marketfetch.decoding.layouts import DecodedRows
 from marketfetch.values.instruments import Instrument
 from marketfetch.values.pages import Page
 from marketfetch.values.slices import Slice
@@ -19,7 +19,7 @@ _YEAR_10000 = 253_402_300_800_000
 """UTC milliseconds; `datetime` cannot represent this year."""
 
 
-def sound_page(page: Page, decoded: Decoded, part: Slice) -> None:
+def sound_page(page: Page, decoded: DecodedRows, part: Slice) -> None:
     """Assert that a page has only rows that may be stored, and counts every other one."""
     columns, kind, interval = page.columns, part.series.dataset, part.series.interval
     assert columns.times.dtype == np.int64

@@ -42,8 +42,8 @@ __all__ = ["CONCURRENCY", "NOW", "ArchiveSite", "CheckedStore", "archive_site"]
 NOW = "2024-03-13"
 """March has no monthly file yet."""
 CONCURRENCY = 4
-_REST = 64
-"""Milliseconds of the first rest of an egress. Usually it is a second, and rests are most of these runs."""
+_FIRST_PAUSE = 64
+"""Milliseconds of the first pause of an egress. Usually it is a second, and pauses are most of these runs."""
 
 
 @attrs.frozen(eq=False)
@@ -81,7 +81,7 @@ class ArchiveSite:
         proxies: Sequence[str] = (),
         sources: Literal["auto", "archive"] = "auto",
     ) -> Report:
-        """Run in this process, with files preferred; an egress whose connections are cut rests for little."""
+        """Run in this process, with files preferred; an egress with cut connections is paused briefly."""
         query = Query(
             symbols=self.symbols,
             interval=self.interval,
@@ -97,7 +97,7 @@ class ArchiveSite:
             fetcher=CurlFetcher(),
             settings=settings,
         )
-        with files_first(), patch.object(circuit_breaker, "_FIRST_REST", _REST):
+        with files_first(), patch.object(circuit_breaker, "_FIRST_PAUSE", _FIRST_PAUSE):
             return run(pipeline)
 
     def assert_complete(self, found: Contents) -> None:
@@ -108,7 +108,7 @@ class ArchiveSite:
 
     def files_requested(self) -> set[str]:
         """Return the keys of the files that were asked for, without those of their digests."""
-        paths = {seen.path.removeprefix("/") for seen in self.archive.record.latest}
+        paths = {seen.path.removeprefix("/") for seen in self.archive.request_log.latest}
         return {path for path in paths if path.endswith(".zip")}
 
 
@@ -137,7 +137,7 @@ class CheckedStore:
     def run(self, start: Callable[[], bool]) -> bool:
         """Call `start`, which runs and returns whether the run was killed, and check what is stored then."""
         site, before = self.site, self.durable
-        site.archive.record.clear()
+        site.archive.request_log.clear()
         killed = start()
         self.kills += killed
         self.durable = check_contents(self.url, site.oracle)

@@ -20,7 +20,7 @@ def files_first() -> Iterator[None]:
     """Let runs inside the block take files wherever the archive has some."""
     with (
         patch.object(waves, "files_end_sooner", return_value=True),
-        patch.object(waves, "_WORTH_PAGES", 0),
+        patch.object(waves, "_MIN_PAGES", 0),
     ):
         yield
 

@@ -141,8 +141,8 @@ def check_contents(url: str, oracle: Oracle) -> Contents:
         assert np.all(np.diff(times) > 0), f"{series}: rows are doubled"
         assert not covered - SpanSet.of(oracle.span), f"{series}: covered, but never asked for"
         expected = oracle.rows(series)
-        there = _inside(held.rows, covered)
-        claimed = _inside(expected, covered)
+        there = held.rows.within(covered)
+        claimed = expected.within(covered)
         assert np.array_equal(there.times, claimed.times), f"{series}: covered, but not there"
         true = expected.take(np.isin(expected.times, times))
         assert len(true) == len(times), f"{series}: rows that the exchange does not have"
@@ -153,13 +153,6 @@ def check_contents(url: str, oracle: Oracle) -> Contents:
         if not url.startswith("parquet:"):
             assert len(there) == len(times), f"{series}: rows of half a batch are visible"
     return found
-
-
-def _inside(rows: Columns, spans: SpanSet) -> Columns:
-    inside = np.zeros(len(rows), bool)
-    for span in spans:
-        inside |= (rows.times >= span.start) & (rows.times < span.end)
-    return rows.take(inside)
 
 
 @contextmanager

@@ -55,8 +55,8 @@ class Trial:
     >>> trial = Trial("nothing is lost", unit="kills", bar="all")
     >>> with trial.attempt("sqlite, seed 1"):
     ...     assert 1 + 1 == 2
-    >>> trial.outcome()
-    Outcome(promise='nothing is lost', tried='1 kills', survived='1', bar='all', failures=())
+    >>> trial.result()
+    Result(promise='nothing is lost', tried='1 kills', survived='1', bar='all', failures=())
     """
 
     promise: str

@@ -79,9 +79,9 @@ def _of_tables(tables: type[Any]) -> dict[str, tuple[Any, str]]:
 
 
 _PLACES: dict[str, dict[str, tuple[Any, str]]] = {
-    "sqlite": _of_tables(of_files.CoverageTables),
-    "duckdb": _of_tables(of_files.CoverageTables),
-    "postgresql": _of_tables(of_postgres.CoverageTables),
+    "sqlite": _of_tables(of_files.FileCoverageTables),
+    "duckdb": _of_tables(of_files.FileCoverageTables),
+    "postgresql": _of_tables(of_postgres.PostgresCoverageTables),
     "parquet": {
         "rows, coverage and provenance are written": (series_folder.SeriesFolder, "_put"),
         "the ledger is written": (series_folder.SeriesFolder, "_put_ledger"),
@@ -140,7 +140,7 @@ class _Runs:
         self.process.stdin.write(json.dumps({"kind": self.kind, "words": [*words], "step": step}) + "\n")
         self.process.stdin.flush()
         answer = json.loads(self.process.stdout.readline())
-        return answer["code"], answer["said"].splitlines()
+        return answer["code"], answer["output"].splitlines()
 
 
 @contextmanager
@@ -168,7 +168,7 @@ class _SteppedStore(CheckedStore):
         site = self.site
 
         def start(at: int) -> bool:
-            site.exchange.record.clear()
+            site.exchange.request_log.clear()
             base = ["--base-url", site.exchange.base_url, "--exchange", "binance-usdm", "--board", "none"]
             code, lines = self.runs.run(["backfill", *base, "--to", self.url, *site.words()], at)
             assert code in {0, -SIGKILL}, f"exit code {code}: {lines[-20:]}"
@@ -178,7 +178,7 @@ class _SteppedStore(CheckedStore):
         if self.run(partial(start, step)):
             reached, before = [*named], self.durable
             assert not self.run(partial(start, -1))
-            asked = requested_pages(site.exchange.record.latest, site.interval)
+            asked = requested_pages(site.exchange.request_log.latest, site.interval)
             assert not (twice := refetched_pages(asked, before)), f"asked although it was stored: {twice}"
             # The log of a killed writer stays if a run has only read: the next run that writes removes it.
             has_written = bool(asked or site.files_requested())
@@ -249,9 +249,9 @@ def _forked(words: Sequence[str], kind: str, step: int) -> dict[str, Any]:
         os._exit(code)
     os.close(write_end)
     with os.fdopen(read, "rb") as pipe:
-        said = pipe.read().decode(errors="replace")
+        output = pipe.read().decode(errors="replace")
     _, status = os.waitpid(child, 0)
-    return {"code": os.waitstatus_to_exitcode(status), "said": said}
+    return {"code": os.waitstatus_to_exitcode(status), "output": output}
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal
 
 from chaos.harness.archive_site import CONCURRENCY, NOW, ArchiveSite, CheckedStore, archive_site
@@ -16,8 +17,7 @@ from chaos.harness.store_contents import check_contents, fingerprint
 from chaos.harness.store_fixtures import KINDS, StoreFixture, store_fixture
 from chaos.harness.trials import Effort, Result, Trial
 from chaos.trials.archive_steps import killed_at_steps
-from chaos.trials.hostile_network import flapping
-from marketfetch.errors import ProxyError
+from chaos.trials.hostile_network import run_while_flapping
 from marketfetch.sinks import sink_from
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import ArchiveFaultKind, ArchiveFaults, LocalProxies
@@ -116,7 +116,7 @@ def killed_runs(fixture: StoreFixture, effort: Effort) -> Result:
         undisturbed = fixture.fresh()
         with backfill(site.exchange, undisturbed, site.words(), FILES_FIRST) as command:
             command.finish()
-        requests, expected = site.archive.record.total, fingerprint(undisturbed)
+        requests, expected = site.archive.request_log.total, fingerprint(undisturbed)
         while kills < wanted and number < 2 * wanted:  # some runs end before they are killed
             store = CheckedStore(site, fixture.fresh())
             with trial.attempt(f"{fixture.kind}, seed {effort.seed}, store {number}"):
@@ -155,7 +155,7 @@ def _trigger(site: ArchiveSite, rng: random.Random, most: int) -> Callable[[floa
     reached: list[float] = []
 
     def trigger(elapsed: float) -> bool:
-        if not reached and site.archive.record.total >= requests:
+        if not reached and site.archive.request_log.total >= requests:
             reached.append(elapsed)
         return bool(reached) and elapsed >= reached[0] + pause
 
@@ -180,11 +180,8 @@ def faulty_network(effort: Effort) -> Result:
             LocalProxies(4, credentials=("anna", "hunter2")) as proxies,
         ):
             store = MemorySink()
-            try:
-                with flapping(proxies, effort.rng(name)):
-                    report = site.fetch(store, settings, proxies=proxies.urls)
-            except ProxyError:  # for a second, none of them worked; now all work
-                report = site.fetch(store, settings, proxies=proxies.urls)
+            fetch = partial(site.fetch, store, settings, proxies=proxies.urls)
+            report = run_while_flapping(proxies, effort.rng(name), fetch)
             assert report.complete, report.as_dict()
             files += report.archive.files
             for series in site.series:

@@ -134,7 +134,7 @@ def concurrent_runs_in(fixture: StoreFixture, effort: Effort) -> Iterator[Result
 
 def _pages(exchange: SimulatedExchange) -> int:
     """Count the page requests."""
-    return page_requests(exchange.record.latest)
+    return page_requests(exchange.request_log.latest)
 
 
 def _commands(exchange: SimulatedExchange, url: str, specs: Sequence[RunSpec]) -> None:

@@ -52,29 +52,29 @@ _STEPS = 2_000
 def crash_points(effort: Effort) -> Iterator[Result]:
     """Kill a writer at every step of a commit, for every kind of store."""
     for kind in KINDS:
-        with store_fixture(kind) as place:
-            yield from crash_points_in(place, effort)
+        with store_fixture(kind) as fixture:
+            yield from crash_points_in(fixture, effort)
 
 
-def crash_points_in(place: StoreFixture, effort: Effort) -> Iterator[Result]:
+def crash_points_in(fixture: StoreFixture, effort: Effort) -> Iterator[Result]:
     """Kill a writer at every step of a commit to one kind of store; at every twentieth step in the tests.
 
     Raises RuntimeError where there is no C compiler.
     """
-    trial = Trial(f"killed at every step of a commit, {place.kind}: all or nothing", "steps")
+    trial = Trial(f"killed at every step of a commit, {fixture.kind}: all or nothing", "steps")
     stride = effort.choose(20, 1)
-    for step in _steps(place, effort.rng("crashing").randrange(stride), stride):
-        with trial.attempt(f"{place.kind}, {step['step']}"):
+    for step in _steps(fixture, effort.rng("crash_points").randrange(stride), stride):
+        with trial.attempt(f"{fixture.kind}, {step['step']}"):
             assert not step["problem"], step["problem"]
     yield trial.result()
 
 
-def _steps(place: StoreFixture, first: int, stride: int) -> Iterator[dict[str, str]]:
+def _steps(fixture: StoreFixture, first: int, stride: int) -> Iterator[dict[str, str]]:
     """Run this module with the library preloaded, and yield its lines."""
-    command = [sys.executable, *_MODULE, place.fresh(), str(first), str(stride)]
+    command = [sys.executable, *_MODULE, fixture.fresh(), str(first), str(stride)]
     with subprocess.Popen(
         command,
-        env=counting_environment(place.folder),
+        env=counting_environment(fixture.folder),
         cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         text=True,
@@ -105,9 +105,8 @@ def batches(oracle: Oracle) -> Iterator[Batch]:
     start = oracle.span.start + _BEFORE
     for name, first, last in [("BTCUSDT", 0, 90), ("ETHUSDT", 0, 40), ("BTCUSDT", 60, 200)]:
         series = Series.of("binance-usdm", "ohlcv", name, "1m")
-        rows, span = oracle.rows(series), Span(start + first * MINUTE, start + last * MINUTE)
-        inside = (rows.times >= span.start) & (rows.times < span.end)
-        yield Batch(series, rows.take(inside), Coverage(SpanSet.of(span)))
+        spans = SpanSet.of(Span(start + first * MINUTE, start + last * MINUTE))
+        yield Batch(series, oracle.rows(series).within(spans), Coverage(spans))
     empty = SpanSet.of(Span(oracle.span.start, start))
     yield Batch(series, Columns.empty(series.dataset), Coverage(empty, empty))
 
@@ -130,7 +129,7 @@ class ChildExit:
 
     code: int
     """The exit code, or the negative number of the signal."""
-    said: str
+    output: str
 
     @property
     def ok(self) -> bool:
@@ -145,7 +144,7 @@ class ChildExit:
     @property
     def problem(self) -> str:
         """What went wrong, or an empty string."""
-        return "" if self.ok else self.said or f"exit code {self.code}"
+        return "" if self.ok else self.output or f"exit code {self.code}"
 
 
 def _forked(work: Callable[[], str]) -> ChildExit:
@@ -154,16 +153,16 @@ def _forked(work: Callable[[], str]) -> ChildExit:
     child = os.fork()
     if not child:
         try:
-            said, code = work(), 0
+            output, code = work(), 0
         except BaseException:  # noqa: BLE001  # sent to the parent
-            said, code = traceback.format_exc()[-3000:], 1
-        os.write(write_end, said.encode())
+            output, code = traceback.format_exc()[-3000:], 1
+        os.write(write_end, output.encode())
         os._exit(code)
     os.close(write_end)
     with os.fdopen(read, "rb") as pipe:
-        said = pipe.read().decode()
+        output = pipe.read().decode()
     _, status = os.waitpid(child, 0)
-    return ChildExit(os.waitstatus_to_exitcode(status), said)
+    return ChildExit(os.waitstatus_to_exitcode(status), output)
 
 
 def _oracle() -> Oracle:
@@ -199,33 +198,33 @@ def main(url: str, first: int, stride: int) -> None:
     if url.startswith("parquet:"):
         write(_fresh(url, -2), oracle)  # load pyarrow once, before the forks; it starts no thread here
 
-    def die_at(step: int, place: str) -> str:
+    def die_at(step: int, store_url: str) -> str:
         library.arm(ctypes.c_long(step))
         try:
-            write(place, oracle)
+            write(store_url, oracle)
         finally:
             library.arm(ctypes.c_long(-1))  # do not count the calls that report an error
         return ""
 
-    def tell(step: str, problem: str) -> None:
+    def print_step(step: str, problem: str) -> None:
         print(json.dumps({"step": step, "problem": problem}), flush=True)
 
-    place = _forked(partial(_fresh, url, -1))
-    expected = _forked(partial(_look_and_repeat, place.said, oracle)) if place.ok else place
+    setup = _forked(partial(_fresh, url, -1))
+    expected = _forked(partial(_look_and_repeat, setup.output, oracle)) if setup.ok else setup
     if expected.problem:  # otherwise every step would fail alike, equal to what is expected, and pass
-        tell("undisturbed", expected.problem)
+        print_step("undisturbed", expected.problem)
         return
     for step in range(first, _STEPS, stride):
-        place = _forked(partial(_fresh, url, step))
-        writer = _forked(partial(die_at, step, place.said)) if place.ok else place
-        problem = writer.said if writer.killed else writer.problem
+        setup = _forked(partial(_fresh, url, step))
+        writer = _forked(partial(die_at, step, setup.output)) if setup.ok else setup
+        problem = writer.output if writer.killed else writer.problem
         if not problem:
-            found = _forked(partial(_look_and_repeat, place.said, oracle))
+            found = _forked(partial(_look_and_repeat, setup.output, oracle))
             problem = found.problem
-            if not problem and found.said != expected.said:
-                problem = f"{found.said} instead of {expected.said}"
+            if not problem and found.output != expected.output:
+                problem = f"{found.output} instead of {expected.output}"
         if writer.killed or problem:
-            tell(f"step {step}", problem)
+            print_step(f"step {step}", problem)
         if not writer.killed:
             return
     raise SystemExit(f"more than {_STEPS} steps")

@@ -102,7 +102,7 @@ def memory(effort: Effort) -> Result:
         program = sanitized.build(Path(name))
         if isinstance(program, str):
             return Result(promise, "nothing", program, "where they are")
-        files = [*CORPUS.glob("rows-*/*"), *CORPUS.glob("binance-klines/*"), *CORPUS.glob("csv*/*")]
+        files = [file for pattern in sanitized.INPUTS for file in CORPUS.glob(pattern)]
         done = sanitized.drive(program, inputs, effort.seed + 1, sorted(files))
     if isinstance(done, str):
         return Result(promise, f"{inputs:,} inputs", "not all", "all", (done,))

@@ -99,7 +99,7 @@ def database_test_bed(effort: Effort) -> Iterator[DatabaseTestBed]:
 def hostile_database(effort: Effort) -> Iterator[Result]:
     """Try every promise about database faults."""
     with database_test_bed(effort) as bed:
-        yield ridden_out(bed)
+        yield survives_transient_faults(bed)
         yield failing_states(bed)
         yield unknown_outcomes(bed)
         yield come_back_older(bed)
@@ -110,7 +110,7 @@ def hostile_database(effort: Effort) -> Iterator[Result]:
             if disk is not None:
                 yield full(bed, disk)
         if pgbouncer.program() is not None:
-            yield ridden_out_behind_pgbouncer(bed)
+            yield survives_transient_faults_behind_pgbouncer(bed)
     if effort.name != "quick" and pgbouncer.program() is not None:
         yield whole_suite()
 
@@ -118,7 +118,7 @@ def hostile_database(effort: Effort) -> Iterator[Result]:
 # --- transient faults ---
 
 
-def ridden_out(bed: DatabaseTestBed) -> Result:
+def survives_transient_faults(bed: DatabaseTestBed) -> Result:
     """Inject each transient fault at random moments."""
     trial = Trial("a transient database fault: the run completes, with the same content", unit="faults")
     for repeat in range(bed.effort.choose(1, 3, 100)):
@@ -128,7 +128,7 @@ def ridden_out(bed: DatabaseTestBed) -> Result:
     return trial.result()
 
 
-def ridden_out_behind_pgbouncer(bed: DatabaseTestBed) -> Result:
+def survives_transient_faults_behind_pgbouncer(bed: DatabaseTestBed) -> Result:
     """Inject transient faults into runs that connect through PgBouncer."""
     trial = Trial("the same through PgBouncer in transaction mode", unit="faults")
     # Other faults reach PgBouncer alone: it lets its clients wait.
@@ -297,7 +297,7 @@ def _series_stopped(database: Database, message: str, **options: Any) -> None:
     reasons = {gap.reason for line in report.series for gap in line.missing}
     assert not report.complete, "the run ended as if nothing were wrong"
     assert report.error is None, report.error
-    assert reasons, "nothing is said to be missing"
+    assert reasons, "nothing is result to be missing"
     for reason in reasons:
         assert re.search(message, reason), reason
         assert "\n" not in reason, reason
@@ -326,11 +326,11 @@ def whole_suite() -> Result:
         "tests/sinks",
     ]
     with trial.attempt("pytest"):
-        said = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", "pytest", *words], cwd=PROJECT, capture_output=True, text=True, check=False
         )
-        assert said.returncode == 0, said.stdout[-2000:]
-        passed = re.search(r"(\d+) passed", said.stdout)
+        assert result.returncode == 0, result.stdout[-2000:]
+        passed = re.search(r"(\d+) passed", result.stdout)
         assert passed is not None
         trial.tried += int(passed[1]) - 1
     return trial.result()

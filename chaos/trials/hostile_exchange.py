@@ -12,7 +12,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
-from chaos.faults.faulty_exchange import DATASETS, FaultyExchange, Job, RunObservation, faulty_exchange
+from chaos.faults.faulty_exchange import (
+    DATASETS,
+    ExchangeJob,
+    FaultyExchange,
+    RunObservation,
+    faulty_exchange,
+)
 from chaos.harness.trials import Effort, Result, Trial
 from chaos.trials.command_line import command_line
 from marketfetch.sinks.memory import MemorySink
@@ -76,7 +82,7 @@ def each_kind_alone(exchange: FaultyExchange, effort: Effort) -> Result:
     for number, kind in enumerate(KINDS):
         for venue in [venues[number % len(venues)]] if effort.name == "quick" else venues:
             faults = Faults(rate=1, kinds=[kind], seed=effort.seed)
-            job = Job(
+            job = ExchangeJob(
                 venue=venue,
                 faults=faults,
                 datasets=DATASETS[venue],
@@ -95,7 +101,7 @@ def all_kinds_together(exchange: FaultyExchange, effort: Effort) -> Result:
     whole = 0
     for number in range(effort.choose(4, 60, 3000)):
         seed, venue = effort.seed * 10_000 + number, list(DATASETS)[number % len(DATASETS)]
-        job = Job(
+        job = ExchangeJob(
             venue=venue,
             faults=Faults(rate=0.3, kinds=KINDS, seed=seed),
             datasets=DATASETS[venue],
@@ -125,7 +131,7 @@ def any_exchange(exchange: FaultyExchange, effort: Effort) -> Result:
         suppress_health_check=list(HealthCheck),
     )
     @given(jobs())
-    def check(job: Job) -> None:
+    def check(job: ExchangeJob) -> None:
         nonlocal tried
         tried += 1
         observed = exchange.try_out(job)
@@ -151,7 +157,7 @@ def _is_excused(observed: RunObservation) -> bool:
 
 
 @st.composite
-def jobs(draw: st.DrawFn) -> Job:
+def jobs(draw: st.DrawFn) -> ExchangeJob:
     """Draw a job: a venue, datasets, settings and faults."""
     venue = draw(st.sampled_from(sorted(DATASETS)))
     times = draw(st.sampled_from([1, 1, 1, 2, 3]))
@@ -162,7 +168,7 @@ def jobs(draw: st.DrawFn) -> Job:
         seed=draw(st.integers(0, 10**6)),
         times=times,
     )
-    return Job(
+    return ExchangeJob(
         venue=venue,
         faults=faults,
         datasets=draw(st.lists(st.sampled_from(DATASETS[venue]), min_size=1, max_size=3, unique=True)),
@@ -180,7 +186,7 @@ def wrong_for_good(exchange: FaultyExchange, effort: Effort) -> Result:
     for number, kind in enumerate(PERMANENT_KINDS * effort.choose(1, 5)):
         venue = list(DATASETS)[(number + 1) % len(DATASETS)]
         faults = Faults(rate=1, kinds=[kind], seed=effort.seed + number, times=1000, paths=CANDLES)
-        job = Job(venue=venue, faults=faults, datasets=DATASETS[venue], rows=60)
+        job = ExchangeJob(venue=venue, faults=faults, datasets=DATASETS[venue], rows=60)
         with trial.attempt(f"{kind} at {venue}, seed {faults.seed}"):
             observed = exchange.try_out(job)
             assert observed.complete, f"missing: {observed.reasons}"
@@ -193,7 +199,7 @@ def legal_refusals(exchange: FaultyExchange, effort: Effort) -> Result:
     trial = Trial("a legal refusal ends a run at once, and the store is consistent", unit="runs")
     for number, kind in enumerate(LEGAL * effort.choose(1, 5)):
         faults = Faults(rate=0.1, kinds=[kind], seed=effort.seed + number, times=100)
-        job = Job(
+        job = ExchangeJob(
             venue=list(DATASETS)[number % len(DATASETS)],
             faults=faults,
             page=10,
@@ -202,7 +208,7 @@ def legal_refusals(exchange: FaultyExchange, effort: Effort) -> Result:
         with trial.attempt(f"{kind}, seed {faults.seed}"):
             store = MemorySink()
             report = exchange.run(job, store, faults)
-            refused = exchange.exchange.record.faults[kind]
+            refused = exchange.exchange.request_log.faults[kind]
             exchange.assert_right(job, store, report)
             assert (refused == 0) == report.complete
             assert refused == 0 or "refuses this location" in (report.error or "")

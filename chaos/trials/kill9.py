@@ -40,7 +40,7 @@ _MIX = Composite("MIX", ("BTCUSDT", "ETHUSDT"))
 
 
 @attrs.frozen
-class Job:
+class KillJob:
     """The arguments of the command line. If not `fixed`, the end is "now": candles close during the run."""
 
     span: Span
@@ -80,14 +80,14 @@ class Scenario:
     """The exchange, and the two jobs that are run against it."""
 
     exchange: SimulatedExchange
-    store_history: Job
-    up_to_now: Job
+    store_history: KillJob
+    up_to_now: KillJob
 
-    def oracle(self, job: Job) -> Oracle:
+    def oracle(self, job: KillJob) -> Oracle:
         """Return the true rows of a job's span."""
         return Oracle(self.exchange.market, job.span, job.composites)
 
-    def turn_clock(self, job: Job) -> None:
+    def turn_clock(self, job: KillJob) -> None:
         """Set the exchange's clock so that a minute closes during the next run, unless its end is fixed."""
         behind = 0 if job.fixed else (wall_clock() - _LAG) % MINUTE + _WORK
         self.exchange.now = lambda: wall_clock() - behind
@@ -104,8 +104,8 @@ def _world(days: int) -> Iterator[Scenario]:
     with SimulatedExchange(market, SimulatorOptions(limits=None, latency=0.02, log_size=10**6)) as exchange:
         yield Scenario(
             exchange,
-            Job(Span(start, start + days * DAY), ("ohlcv", "premium_index", "funding_rate"), (_MIX,)),
-            Job(Span(midnight - days * DAY, midnight + 2 * DAY), ("ohlcv", "premium_index"), fixed=False),
+            KillJob(Span(start, start + days * DAY), ("ohlcv", "premium_index", "funding_rate"), (_MIX,)),
+            KillJob(Span(midnight - days * DAY, midnight + 2 * DAY), ("ohlcv", "premium_index"), fixed=False),
         )
 
 
@@ -121,7 +121,7 @@ def kill9_in(fixture: StoreFixture, effort: Effort) -> Iterator[Result]:
     wanted, kills, worst = effort.choose(2, 10, 100), 0, 0
     most = effort.choose(1, 7)  # kills of one job: jobs of both kinds are killed
     rng, bound = (
-        effort.rng(f"killing {fixture.kind}"),
+        effort.rng(f"kill9 {fixture.kind}"),
         InFlightLimit.of(sink_from(fixture.fresh()), _CONCURRENCY),
     )
     same = Trial(f"killed at any moment, {fixture.kind}: the same final store", "jobs")
@@ -154,7 +154,7 @@ class KilledStore:
     """One store, and the killed runs that fill it."""
 
     scenario: Scenario
-    job: Job
+    job: KillJob
     oracle: Oracle
     url: str
     rng: random.Random
@@ -195,11 +195,11 @@ class KilledStore:
         exchange, before = self.scenario.exchange, self._durable
         self.scenario.turn_clock(self.job)
         self._runs += 1
-        exchange.record.clear()
+        exchange.request_log.clear()
         with backfill(exchange, self.url, self.job.words()) as command:
             killed = command.kill_when(trigger)
         self.kills += killed
-        seen = exchange.record.latest
+        seen = exchange.request_log.latest
         self._durable = check_contents(self.url, self.oracle)
         with self.again.attempt(f"{self.url}, run {self._runs}, killed {name}"):
             asked = requested_pages(seen, "1m")
@@ -225,7 +225,7 @@ class KilledStore:
         reached: list[float] = []
 
         def trigger(elapsed: float) -> bool:
-            if kind == "starting" or self.scenario.exchange.record.total >= pages + 2:
+            if kind == "starting" or self.scenario.exchange.request_log.total >= pages + 2:
                 reached.append(elapsed)
             return bool(reached) and elapsed >= (0 if kind == "starting" else reached[0]) + pause
 

@@ -43,7 +43,7 @@ _USER = "okapi"
 def secret_leaks(effort: Effort) -> Iterator[Result]:
     """Search commands, objects and texts for credentials."""
     yield commands_are_silent(effort)
-    yield objects_are_silent(effort, PASSWORDS, _PIECE)
+    yield objects_are_silent(PASSWORDS, _PIECE)
     yield any_text_is_redacted(effort)
 
 
@@ -54,7 +54,7 @@ def commands_are_silent(effort: Effort) -> Result:
     with (
         SimulatedExchange(GeneratedMarket(["BTCUSDT"]), SimulatorOptions(limits=None)) as exchange,
         LocalProxy(credentials=("somebody", "else")) as proxy,
-        TemporaryDirectory(prefix="marketfetch-said-") as folder,
+        TemporaryDirectory(prefix="marketfetch-leaks-") as folder,
         ThreadPoolExecutor(4) as pool,
     ):
         calls = [
@@ -63,14 +63,14 @@ def commands_are_silent(effort: Effort) -> Result:
             for call in _calls(password, proxy.address[1], Path(folder) / str(number))
         ]
         chosen = rng.sample(calls, min(len(calls), effort.choose(10, 30, len(calls))))
-        for call, said in zip(
+        for call, text in zip(
             chosen, pool.map(lambda call: call.run(exchange.base_url), chosen), strict=True
         ):
             with trial.attempt(f"{call}, seed {effort.seed}"):
                 for form in _forms(call.password):
-                    at = said.find(form)
-                    assert at < 0, f"{form!r} in …{said[max(0, at - 200) : at + 60]}…"
-                assert "Traceback" not in said, said
+                    at = text.find(form)
+                    assert at < 0, f"{form!r} in …{text[max(0, at - 200) : at + 60]}…"
+                assert "Traceback" not in text, text
     return trial.result()
 
 
@@ -196,9 +196,9 @@ def any_text_is_redacted(effort: Effort) -> Result:
     for number in range(effort.choose(1_000, 100_000, 2_000_000)):
         written = _text(rng)
         with trial.attempt(f"number {number}, seed {effort.seed}"):
-            said = redact(written.text)
-            leak = written.leak(said)
-            assert leak is None, f"{written.text!r} became {said!r}, with {leak!r} in it"
+            text = redact(written.text)
+            leak = written.leak(text)
+            assert leak is None, f"{written.text!r} became {text!r}, with {leak!r} in it"
     return trial.result()
 
 
@@ -216,15 +216,15 @@ class _Written:
         """The whole text."""
         return self._with(self.password)
 
-    def leak(self, said: str) -> str | None:
-        """Return a part of the password that `said` shows: at least half of it and four characters.
+    def leak(self, text: str) -> str | None:
+        """Return a part of the password that `text` shows: at least half of it and four characters.
 
         A part that also occurs in the template, or in its redacted form, is no leak.
         """
         around = f"{self._with('')}\n{redact(self._with('~~~~'))}"
         size = max(4, len(self.password) // 2)
         pieces = (self.password[at : at + size] for at in range(len(self.password) - size + 1))
-        return next((piece for piece in pieces if piece in said and piece not in around), None)
+        return next((piece for piece in pieces if piece in text and piece not in around), None)
 
     def _with(self, password: str) -> str:
         return self.template.replace("{user}", self.user).replace("{password}", password)

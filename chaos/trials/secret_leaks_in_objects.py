@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import attrs
 
-from chaos.harness.trials import Effort, Result, Trial
+from chaos.harness.trials import Result, Trial
 from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.errors import MarketfetchError
@@ -33,7 +33,7 @@ from marketfetch.values.settings import RetryPolicy, Settings
 __all__ = ["objects_are_silent"]
 
 
-def objects_are_silent(effort: Effort, passwords: Sequence[str], piece: str) -> Result:
+def objects_are_silent(passwords: Sequence[str], piece: str) -> Result:
     """Create every object that holds a credential, let it fail, and search everything it shows."""
     trial = Trial("no object, error, note, cause, frame or log record shows a credential", "objects")
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"]), SimulatorOptions(limits=None)) as exchange:
@@ -152,8 +152,8 @@ def _frames(trace: TracebackType | None) -> str:
     return "\n".join(shown)
 
 
-def _search(said: object, piece: str, where: str) -> None:
-    text = str(said)
+def _search(shown: object, piece: str, where: str) -> None:
+    text = str(shown)
     at = text.find(piece)
     assert at < 0, f"in {where}: …{text[max(0, at - 200) : at + 40]}…"
 

@@ -107,12 +107,12 @@ class _StopTestBed:
         with TemporaryDirectory(prefix="marketfetch-stop-") as scratch, ExitStack() as stack:
             run = stack.enter_context(self._started(scratch))
             moment(self, run, stack)
-            said = _stopped(run, self.rng)
+            stopped = _stopped(run, self.rng)
             stack.pop_all().close()  # release the locks
             left = [file.name for file in Path(scratch).iterdir()]
             assert not left, f"left in the temporary folder: {left}"
-        self._check(said, hung=moment in {store_hangs, prepare_hangs})
-        return said.code
+        self._check(stopped, hung=moment in {store_hangs, prepare_hangs})
+        return stopped.code
 
     def complete(self) -> None:
         """Let a last run complete the store."""
@@ -127,27 +127,31 @@ class _StopTestBed:
             assert not held.coverage.missing(self.oracle.span), f"{series} is not complete"
         _await(lambda: not left_over(self.url), lambda: f"left behind: {left_over(self.url)}")
 
-    def _check(self, said: _StoppedRun, *, hung: bool) -> None:
-        assert said.seconds < _BAR, f"it took {said.seconds:.1f} s to end"
-        if "Traceback" in said.err and {*_MODULES.findall(said.err)} <= _BEFORE_THE_HANDLER:
+    def _check(self, stopped: _StoppedRun, *, hung: bool) -> None:
+        assert stopped.seconds < _BAR, f"it took {stopped.seconds:.1f} s to end"
+        if "Traceback" in stopped.err and {*_MODULES.findall(stopped.err)} <= _BEFORE_THE_HANDLER:
             return  # stopped during the start of Python: its own traceback
-        if said.code == -signal.SIGTERM and not (said.out or said.err or self.exchange.record.total):
+        if stopped.code == -signal.SIGTERM and not (
+            stopped.out or stopped.err or self.exchange.request_log.total
+        ):
             return  # stopped before the signal handlers were installed
-        assert "Traceback" not in said.err, said.err
-        assert "Error" not in said.err, said.err
-        assert said.code in {0, 1}, f"exit code {said.code}"
+        assert "Traceback" not in stopped.err, stopped.err
+        assert "Error" not in stopped.err, stopped.err
+        assert stopped.code in {0, 1}, f"exit code {stopped.code}"
         held = check_contents(self.url, self.oracle)
-        assert said.out or (said.code and not self.exchange.record.total), f"no report: {said.err}"
-        if said.out:
-            report = json.loads(said.out)
-            assert report["complete"] == (said.code == 0)
+        assert stopped.out or (stopped.code and not self.exchange.request_log.total), (
+            f"no report: {stopped.err}"
+        )
+        if stopped.out:
+            report = json.loads(stopped.out)
+            assert report["complete"] == (stopped.code == 0)
             written = sum(line["rows"] for line in report["series"])
             assert written == report["rows_written"]
             assert written <= sum(len(found.rows) for found in held.values()), "reported, but not there"
-        if said.code:
-            early = f"marketfetch: stopped by {said.kind} before anything was sent"
-            stopped = f"marketfetch: stopped by {said.kind}; what was committed stays"
-            assert said.err.splitlines()[-1] == (stopped if said.out else early)
+        if stopped.code:
+            early = f"marketfetch: stopped by {stopped.kind} before anything was sent"
+            ended = f"marketfetch: stopped by {stopped.kind}; what was committed stays"
+            assert stopped.err.splitlines()[-1] == (ended if stopped.out else early)
         # A process that ends while its store is locked cannot remove SQLite's log; the next one does.
         if not hung:
             _await(lambda: not left_over(self.url), lambda: f"left behind: {left_over(self.url)}")
@@ -159,7 +163,7 @@ class _StopTestBed:
         words += ["--base-url", self.exchange.base_url, "--certificate", str(self.exchange.certificate)]
         if self.rng.random() < 0.5:
             words += ["--proxy", self.proxies.urls[0], "--no-direct"]
-        self.exchange.record.clear()
+        self.exchange.request_log.clear()
         run = subprocess.Popen(
             [sys.executable, "-m", "marketfetch", "backfill", "--to", self.url, *words],
             stdout=subprocess.PIPE,
@@ -255,7 +259,7 @@ _MOMENTS: tuple[Moment, ...] = (any_moment, store_hangs, network_hangs, at_the_e
 
 def _after_requests(bed: _StopTestBed, run: subprocess.Popen[str], count: int) -> None:
     give_up = time.monotonic() + 20
-    while run.poll() is None and bed.exchange.record.total < count and time.monotonic() < give_up:
+    while run.poll() is None and bed.exchange.request_log.total < count and time.monotonic() < give_up:
         time.sleep(0.002)
 
 
@@ -281,8 +285,8 @@ def _assert_childless(leader: int) -> None:
 
 
 def _await(holds: Callable[[], bool], failure: Callable[[], str]) -> None:
-    """Poll until `holds()` is true; another process, such as a server, may need a moment."""
-    give_up = time.monotonic() + 10
+    """Poll until `holds()` is true; a process that has just been started may have to import first."""
+    give_up = time.monotonic() + 120
     while not holds():
         assert time.monotonic() < give_up, failure()
         time.sleep(0.02)
@@ -305,18 +309,18 @@ async def cell():  # as in a notebook: a blocking call inside the loop of the ma
 
 fetch("2026-06-01T00:05Z")  # with everything loaded
 loop = asyncio.new_event_loop()
-said = "done"
+outcome = "done"
 print("ready", flush=True)
 try:
     once() if sys.argv[2] == "script" else loop.run_until_complete(cell())
 except KeyboardInterrupt:
-    said = "interrupted"
+    outcome = "interrupted"
 loop.close()
 give_up = time.monotonic() + 5  # threads end a moment after they were told to
 while threading.active_count() > 1 and time.monotonic() < give_up:
     time.sleep(0.01)
 left = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
-print(said, left, len(once()), flush=True)
+print(outcome, left, len(once()), flush=True)
 """
 
 

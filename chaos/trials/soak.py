@@ -1,7 +1,7 @@
 """A long run under faults: its memory, its file descriptors, and the latency of its event loop.
 
-`python -m chaos.trials.soak JOB`, where JOB is the JSON of a `Job`, is the measured process: it prints one
-line of JSON, a `Measurements`.
+`python -m chaos.trials.soak JOB`, where JOB is the JSON of a `SoakJob`, is the measured process: it prints
+one line of JSON, a `Measurements`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _KINDS = sorted(
 
 
 @attrs.frozen
-class Job:
+class SoakJob:
     """The exchange, the proxies, the least number of requests, and the folder of the store."""
 
     base_url: str
@@ -84,7 +84,7 @@ def soak(effort: Effort) -> Iterator[Result]:
     """Make as many requests as a busy day, and check that memory and descriptors do not grow."""
     requests = effort.choose(4_000, 200_000, 1_000_000)
     with TemporaryDirectory(prefix="marketfetch-") as folder, _exchange(effort.seed) as (base_url, proxies):
-        measured = _measure(Job(base_url, proxies, requests, folder))
+        measured = _measure(SoakJob(base_url, proxies, requests, folder))
         rows = Trial("… and the store has the true rows", "series")
         _check_store(folder, requests, rows)
     yield _answered(measured, requests)
@@ -168,7 +168,7 @@ def _keep_to(place: int, process: int = 0) -> None:
     os.sched_setaffinity(process, {sorted(os.sched_getaffinity(0))[place]})
 
 
-def _measure(job: Job) -> Measurements:
+def _measure(job: SoakJob) -> Measurements:
     command = [sys.executable, "-m", "chaos.trials.soak", json.dumps(attrs.asdict(job))]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800)
     if done.returncode:
@@ -199,7 +199,7 @@ def _query(requests: int) -> Query:
     return Query(symbols=_SYMBOLS, start=_START, end=_START + steps * _MINUTE)
 
 
-async def _run(job: Job) -> Measurements:
+async def _run(job: SoakJob) -> Measurements:
     latencies: list[float] = []
     computed: list[float] = []
     memory: list[int] = []
@@ -212,7 +212,7 @@ async def _run(job: Job) -> Measurements:
             latencies.append(time.perf_counter() - planned)
             computed.append(time.thread_time() - used)
 
-    def heard(event: Event) -> None:
+    def listen(event: Event) -> None:
         if not isinstance(event, Heartbeat):
             return
         memory.append(_memory())
@@ -225,7 +225,7 @@ async def _run(job: Job) -> Measurements:
         proxies=RotatingProxies(job.proxies, direct=False),
         fetcher=CurlFetcher(timeout=2.0),
         settings=Settings(retries=RetryPolicy(attempts=20, initial=0.05, cap=1.0), heartbeat=0.25),
-        listeners=[heard],
+        listeners=[listen],
     )
     _keep_to(0)
     gc.freeze()  # as the command line does, and as docs/howto-service.md tells services to
@@ -253,4 +253,4 @@ def _memory() -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(attrs.asdict(asyncio.run(_run(Job(**json.loads(sys.argv[1])))))))
+    print(json.dumps(attrs.asdict(asyncio.run(_run(SoakJob(**json.loads(sys.argv[1])))))))

@@ -29,7 +29,7 @@ class Candles(mf.Endpoint):
         }
         return mf.Request("/candles", params, cost=CALL)
 
-    def decode(self, body: bytes, part: mf.Slice) -> mf.Decoded:
+    def decode(self, body: bytes, part: mf.Slice) -> mf.DecodedRows:
         columns = {"open": 1, "high": 2, "low": 3, "close": 4, "volume": 5}
         return mf.RowLayout(columns, width=6).decode(body, part.series.dataset)
 

@@ -50,7 +50,7 @@ class Candles(mf.Endpoint):
         body = json.dumps(question).encode()
         return mf.Request("/v1/candles", cost=CALL, method="POST", body=body, headers=JSON)
 
-    def decode(self, body: bytes, part: mf.Slice) -> mf.Decoded:
+    def decode(self, body: bytes, part: mf.Slice) -> mf.DecodedRows:
         return self.layout.decode(body, part.series.dataset)
 
 

@@ -59,8 +59,8 @@ def exchange(
 
 def pages(exchange: SimulatedExchange) -> int:
     """Count the requests for rows; others are for a clock or a listing."""
-    paths = [request.path for request in exchange.record.latest]
-    assert len(paths) == exchange.record.total
+    paths = [request.path for request in exchange.request_log.latest]
+    assert len(paths) == exchange.request_log.total
     return sum("klines" in path or "candles" in path for path in paths)
 
 
@@ -97,20 +97,20 @@ def test_dagster_fetches_a_day_and_a_week_in_one_run(
             return len(made), told
 
         first = run("2026-06-03")
-        asked = exchange.record.total
+        asked = exchange.request_log.total
         assert first == (1, {"rows": 3 * 24, "requests": asked})
         assert pages(exchange) == 3
 
         assert run("2026-06-03") == (1, {"rows": 3 * 24, "requests": 0})
-        assert exchange.record.total == asked
+        assert exchange.request_log.total == asked
 
         week = run(WEEK)  # what is missing is two days and four days
-        more = exchange.record.total - asked
+        more = exchange.request_log.total - asked
         assert week == (7, {"rows": 3 * 7 * 24, "requests": more})
         assert pages(exchange) == 3 + 3 * 2
 
         assert run(WEEK) == (7, {"rows": 3 * 7 * 24, "requests": 0})
-        assert exchange.record.total == asked + more
+        assert exchange.request_log.total == asked + more
         assert len(instance.get_materialized_partitions(candles.key)) == 7
     assert held(store) == {("binance-usdm", 7 * 24)}
 
@@ -140,7 +140,7 @@ def test_prefect_maps_a_task_over_the_exchanges(
     rows = [3 * 7 * 24, 2 * 7 * 24]
     with prefect_test_harness():
         first = market_data("2026-06-01", "2026-06-08")
-        asked = exchange.record.total
+        asked = exchange.request_log.total
         assert [task["rows"] for task in first] == rows
         assert sum(task["requests"] for task in first) == asked
         assert pages(exchange) == 3 + 2 * 2  # pages of OKX have 100 rows
@@ -148,7 +148,7 @@ def test_prefect_maps_a_task_over_the_exchanges(
         again = market_data("2026-06-01", "2026-06-08")
         assert [task["rows"] for task in again] == rows
         assert [task["requests"] for task in again] == [0, 0]
-        assert exchange.record.total == asked
+        assert exchange.request_log.total == asked
     assert held(store) == {("binance-usdm", 7 * 24), ("okx", 7 * 24)}
 
 
@@ -177,12 +177,12 @@ def test_airflow_fetches_the_data_interval(
         return task.xcom_pull("candles")
 
     first = run()
-    asked = exchange.record.total
+    asked = exchange.request_log.total
     assert first == {"rows": 3 * 24, "requests": asked}
     assert pages(exchange) == 3
 
     assert run() == {"rows": 3 * 24, "requests": 0}
-    assert exchange.record.total == asked
+    assert exchange.request_log.total == asked
     assert held(store) == {("binance-usdm", 24)}
     with mf.open(store) as reader:  # from midnight, not from 00:05
         midnight = datetime(2026, 6, 2, tzinfo=UTC).timestamp() * 1000

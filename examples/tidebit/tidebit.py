@@ -33,7 +33,7 @@ class Candles(mf.Endpoint):
             "/v2/bars", window(part) | {"step": self.native_interval(part.series.interval)}, cost=CALL
         )
 
-    def decode(self, body: bytes, part: mf.Slice) -> mf.Decoded:
+    def decode(self, body: bytes, part: mf.Slice) -> mf.DecodedRows:
         with mf.decode_errors_as("bars as columns of the same length"):
             bars = mf.parse_json(body)["bars"]
             rows = [dict(zip(bars, row, strict=True)) for row in zip(*bars.values(), strict=True)]
@@ -51,7 +51,7 @@ class Funding(mf.Endpoint):
     def request(self, part: mf.Slice) -> mf.Request:
         return mf.Request("/v2/funding", window(part), cost=CALL)
 
-    def decode(self, body: bytes, part: mf.Slice) -> mf.Decoded:
+    def decode(self, body: bytes, part: mf.Slice) -> mf.DecodedRows:
         layout = mf.ObjectLayout({"funding_rate": "rate"}, time="at", path=("events",), unit=1000)
         return layout.decode(body, part.series.dataset)
 

@@ -10,7 +10,7 @@ from marketfetch.archives.listing import ListingRequest
 from marketfetch.archives.periods import CalendarPeriod, Grain
 from marketfetch.decoding.csv_layouts import CsvLayout
 from marketfetch.decoding.layouts import (
-    Decoded,
+    DecodedRows,
     ObjectLayout,
     RowLayout,
     decode_errors_as,
@@ -62,7 +62,7 @@ __all__ = [
     "CursorPaginator",
     "Dataset",
     "DecodeError",
-    "Decoded",
+    "DecodedRows",
     "Endpoint",
     "Exchange",
     "ExchangeNotAvailable",

@@ -299,7 +299,7 @@ class ClusterRun:
                     return
                 if future in waiting and future.done():
                     del waiting[future]
-                    await in_thread(_tell, worker, future)
+                    await in_thread(_raise_or_log_error, worker, future)
             await anyio.sleep(_LOOK)
             alive: Iterable[str] = ()
             with anyio.move_on_after(_PATIENCE), suppress(Exception):
@@ -311,7 +311,7 @@ def _no_answer(error: Exception) -> ConfigurationError:
     return ConfigurationError(f"client: its scheduler does not answer: {error}")
 
 
-def _tell(worker: str, future: Any) -> None:
+def _raise_or_log_error(worker: str, future: Any) -> None:
     """Raise the error of a worker that cannot take part; log an error after which the others can go on."""
     if future.status != "error":
         return  # the task is lost, with its worker

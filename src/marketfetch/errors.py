@@ -146,7 +146,7 @@ class RequestTimeout(RetryableError):
 
 
 class ProxyError(RetryableError):
-    """The proxy refused or broke the request: the egress rests and another one is leased."""
+    """The proxy refused or broke the request: the egress is paused and another one is leased."""
 
 
 class RateLimitExceeded(RetryableError):

@@ -198,10 +198,10 @@ class Heartbeat(RunEvent):
     computed, without `rows_crossed`: the open times in long stretches without a row, each of which was
     decided in a few requests.
 
-    `waiting` is what requests wait for, such as "waiting 21 s for the weight limit of binance-usdm (2,388 of
-    2,388 used)"; it is empty while requests are served. `seconds_left` is how long the rest takes where the
-    limits delay it, with the waits; None where they do not or there are more than 20 egresses: then the rate
-    so far tells it.
+    `waiting` is what requests wait for, such as "waiting 21 s for the weight limit of binance-futures (2,388
+    of 2,388 used)"; it is empty while requests are served. `seconds_left` is how long the rest takes where
+    the limits delay it, with the waits; None where they do not or there are more than 20 egresses: then the
+    rate so far is what shows it.
     """
 
     elapsed: float

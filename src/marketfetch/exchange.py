@@ -6,7 +6,7 @@
 | `Endpoint.intervals` | yes, but for event datasets | our interval names → the exchange's |
 | `Endpoint.page_sizes` | yes | sensible page sizes, ascending; the last is the most it serves |
 | `Endpoint.request(part)` | yes | the Request for one Slice |
-| `Endpoint.decode(body, part)` | yes | the answer's bytes → Decoded columns |
+| `Endpoint.decode(body, part)` | yes | the answer's bytes → DecodedRows columns |
 | `Endpoint.cost(rows)` | yes | the cost of a page of so many rows, in a limit pool |
 | `Endpoint.paginator` | no: windows | `TimeWindowPaginator` or `CursorPaginator`, or your own |
 | `Endpoint.first_row_request(series, start)` | no | the Request for the oldest row at or after start |
@@ -30,7 +30,7 @@ import attrs
 
 from marketfetch.adapter_checks.declarations import check_exchange
 from marketfetch.adapter_checks.results import check_cost, check_request
-from marketfetch.decoding.layouts import Decoded, check_decoded
+from marketfetch.decoding.layouts import DecodedRows, check_decoded
 from marketfetch.errors import AdapterError, ConfigurationError, unknown
 from marketfetch.sources import Archive, Endpoint, Source, raise_for_status
 from marketfetch.values.datasets import Dataset
@@ -102,8 +102,8 @@ class Exchange:
 
         With a base_url alone no archive is used.
         """
-        filed = {kind.dataset for kind in self.sources if issubclass(kind, Archive)}
-        unused = filed & {dataset.name for dataset in datasets} - self._archives.keys()
+        with_archive = {kind.dataset for kind in self.sources if issubclass(kind, Archive)}
+        unused = with_archive & {dataset.name for dataset in datasets} - self._archives.keys()
         return ", or give an archive_url" if unused else ""
 
     def archive(self, dataset: Dataset) -> Archive | None:
@@ -126,9 +126,9 @@ class Exchange:
         exchange with error codes of its own overrides this method, and calls
         `super().raise_for_error(response)` at the end.
         """
-        raise_for_status(self.name, response, self._elsewhere(response))
+        raise_for_status(self.name, response, self._redirect_remedy(response))
 
-    def _elsewhere(self, response: Response) -> str:
+    def _redirect_remedy(self, response: Response) -> str:
         """Name the host to which a redirect leads; the rest of the URL may have a credential in it."""
         try:
             host = urlsplit(urljoin(f"{self.base_url}/", response.headers.get("location", ""))).hostname
@@ -159,7 +159,7 @@ class Exchange:
         """Read one part of the listing."""
         raise AdapterError(f"{type(self).__name__}: write decode_listing(body) to go with listing_requests")
 
-    def decoded(self, body: bytes, part: Slice) -> Decoded:
+    def decoded(self, body: bytes, part: Slice) -> DecodedRows:
         """Decode a response; AdapterError if the endpoint's `decode` returns anything but columns."""
         endpoint = self.endpoint(part.series.dataset)
         place = f"{type(endpoint).__name__}.decode"

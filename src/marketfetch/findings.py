@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -11,7 +11,7 @@ import attrs
 from marketfetch.common.text import pluralize, text_in_ipython
 from marketfetch.redaction import printable
 from marketfetch.values.series import Series
-from marketfetch.values.spans import Span, SpanSet, format_utc
+from marketfetch.values.spans import SpanSet, spans_as_list
 
 __all__ = [
     "Finding",
@@ -19,17 +19,7 @@ __all__ = [
     "ReissuedFile",
     "SourceVerification",
     "Verification",
-    "spans_as_list",
 ]
-
-
-def spans_as_list(spans: Iterable[Span]) -> list[dict[str, str]]:
-    """Return spans in plain types, times as ISO text, for JSON.
-
-    >>> spans_as_list([Span(0, 3_600_000)])
-    [{'start': '1970-01-01T00:00:00Z', 'end': '1970-01-01T01:00:00Z'}]
-    """
-    return [{"start": format_utc(span.start), "end": format_utc(span.end)} for span in spans]
 
 
 @attrs.frozen
@@ -55,11 +45,15 @@ class ReissuedFile:
         """Whether the file had other rows than the store, or could not be compared; also after a repair."""
         return bool(self.fields or self.new_rows or self.error)
 
-    def __str__(self) -> str:
+    @property
+    def summary(self) -> str:
+        """What differs, or why the file could not be compared, in words."""
         counts = [f"{count:,} {field}" for field, count in self.fields.items()]
         counts += [f"{self.new_rows:,} new rows"] if self.new_rows else []
-        what = self.error or ", ".join(counts) or "the same rows"
-        return printable(f"{self.series} {self.key}: {what}{', repaired' if self.repaired else ''}")
+        return self.error or ", ".join(counts) or "the same rows"
+
+    def __str__(self) -> str:
+        return printable(f"{self.series} {self.key}: {self.summary}{', repaired' if self.repaired else ''}")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry in plain types, times as ISO text, for JSON."""

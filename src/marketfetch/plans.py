@@ -11,7 +11,7 @@ import attrs
 
 from marketfetch.common.text import text_in_ipython
 from marketfetch.values.series import Series
-from marketfetch.values.spans import SpanSet, format_utc
+from marketfetch.values.spans import SpanSet, spans_as_list
 
 __all__ = ["EgressPlan", "LimitPlan", "Plan", "PlanComparison", "SeriesPlan", "Workload"]
 
@@ -79,9 +79,7 @@ class SeriesPlan:
         """Return the plan of the series in plain types, times as ISO text, for JSON."""
         return {
             **self.series.as_dict(),
-            "missing": [
-                {"start": format_utc(span.start), "end": format_utc(span.end)} for span in self.missing
-            ],
+            "missing": spans_as_list(self.missing),
             "first_row": self.first_row,
             "unlisted_files": self.unlisted_files,
             "rest": attrs.asdict(self.rest),

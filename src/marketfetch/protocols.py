@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import attrs
 
 from marketfetch.reports import EgressReport
-from marketfetch.sharing import Board, Place, Sharing
+from marketfetch.sharing import Board, ProcessRank, Sharing
 from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage, MissingReason
 from marketfetch.values.datasets import Dataset
@@ -34,7 +34,7 @@ __all__ = [
     "Lease",
     "PageOutcome",
     "Paginator",
-    "Place",
+    "ProcessRank",
     "ProxyPool",
     "Request",
     "Response",
@@ -49,7 +49,7 @@ __all__ = [
     "SupportsInterrupt",
     "SupportsLatest",
     "SupportsPartitions",
-    "SupportsPlace",
+    "SupportsProcessRank",
     "SupportsProvenance",
     "SupportsRejected",
     "SupportsRowGroups",
@@ -126,11 +126,11 @@ class SupportsSession(Protocol):
 
 
 @runtime_checkable
-class SupportsPlace(Protocol):
+class SupportsProcessRank(Protocol):
     """A ProxyPool that tells of the other processes on its boards; runs then share the work with them."""
 
-    def place(self) -> Place:
-        """Return the place of this process among those that use the same boards."""
+    def process_rank(self) -> ProcessRank:
+        """Return the rank of this process among those that use the same boards."""
         ...
 
 
@@ -311,10 +311,10 @@ class SupportsRowGroups(SupportsGroupCommit, Protocol):
 
     @property
     def row_group_rows(self) -> int:
-        """Rows of a row group: transactions of exactly so many rows are made where so many are ready.
+        """Rows of a row group: transactions have exactly so many rows where so many are ready.
 
-        A batch that goes beyond them is split, and its second part begins the next transaction. A single
-        batch that is larger is not split.
+        This number takes the place of `transaction_rows`. A batch that goes beyond it is split, and its
+        second part begins the next transaction. A single batch that is larger is not split.
         """
         ...
 

@@ -25,6 +25,7 @@ __all__ = [
     "decoder_notes",
     "gap_lines",
     "headline",
+    "moment_text",
     "report_html",
     "report_text",
     "span_text",
@@ -41,23 +42,23 @@ _MAX_SERIES = 20
 """Series that are shown; `.series` has all of them."""
 
 
-def _moment(ms: int) -> str:
-    """Write UTC milliseconds without seconds or a time of day that are zero.
+def moment_text(ms: int) -> str:
+    """Write UTC milliseconds, without seconds if they are zero.
 
-    >>> _moment(1_780_272_000_000), _moment(1_780_272_060_000)
-    ('2026-06-01', '2026-06-01 00:01')
+    >>> moment_text(1_780_272_000_000), moment_text(1_780_272_000_015)
+    ('2026-06-01 00:00', '2026-06-01 00:00:00.015')
     """
-    text = format_utc(ms).removesuffix("Z").replace("T", " ")
-    return text.removesuffix(":00").removesuffix(" 00:00")
+    return format_utc(ms).removesuffix("Z").replace("T", " ").removesuffix(":00")
 
 
 def span_text(span: Span) -> str:
-    """Write a span.
+    """Write a span, without a time of day that is zero.
 
-    >>> span_text(Span(1_780_272_000_000, 1_780_358_400_000))
-    '2026-06-01 to 2026-06-02'
+    >>> span_text(Span(1_780_272_000_000, 1_780_358_460_000))
+    '2026-06-01 to 2026-06-02 00:01'
     """
-    return f"{_moment(span.start)} to {_moment(span.end)}"
+    start, end = (moment_text(each).removesuffix(" 00:00") for each in (span.start, span.end))
+    return f"{start} to {end}"
 
 
 def spans_text(spans: Iterable[Span]) -> str:

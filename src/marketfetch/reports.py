@@ -16,7 +16,6 @@ from marketfetch.findings import (
     ReissuedFile,
     SourceVerification,
     Verification,
-    spans_as_list,
 )
 from marketfetch.plans import PlanComparison
 from marketfetch.redaction import printable
@@ -30,7 +29,7 @@ from marketfetch.report_text import (
 )
 from marketfetch.values.coverage import MissingReason
 from marketfetch.values.series import Series
-from marketfetch.values.spans import Span, SpanSet, format_utc
+from marketfetch.values.spans import Span, SpanSet, format_utc, spans_as_list
 
 __all__ = [
     "NOTHING_CLOSED",
@@ -58,7 +57,7 @@ class Missing:
 
     spans: SpanSet
     reason: str
-    kind: MissingReason = MissingReason.NOT_ASKED
+    kind: MissingReason = MissingReason.NOT_REQUESTED
 
     def __str__(self) -> str:
         return printable(f"missing {spans_text(self.spans)}: {self.reason}")

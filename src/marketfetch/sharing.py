@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 import attrs
 
-__all__ = ["Board", "Place", "Sharing"]
+__all__ = ["Board", "ProcessRank", "Sharing"]
 
 _T = TypeVar("_T")
 
@@ -44,7 +44,7 @@ class Sharing:
 
 
 @attrs.frozen
-class Place:
+class ProcessRank:
     """How many other processes are on a board, and how many of them came before this one."""
 
     before: int = 0

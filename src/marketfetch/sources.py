@@ -18,7 +18,7 @@ An Archive is a tree of public files, one for each calendar month or day:
 | `Archive.utc_offset` | no: UTC | how far the calendar of the files is ahead of UTC, ms |
 | `Archive.cost()` | yes | the cost of a file, in a limit pool |
 
-A Derived is not a part of an exchange: its rows follow from those of other series in the store.
+A DerivedSource is not a part of an exchange: its rows follow from those of other series in the store.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from marketfetch.archives.listing import ListingRequest, error_code
 from marketfetch.archives.periods import CalendarPeriod, Grain
 from marketfetch.common.type_checks import plain_int
 from marketfetch.decoding.csv_layouts import CsvLayout
-from marketfetch.decoding.layouts import Decoded, excerpt
+from marketfetch.decoding.layouts import DecodedRows, excerpt
 from marketfetch.errors import (
     AdapterError,
     BadRequest,
@@ -60,7 +60,7 @@ from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
 
-__all__ = ["Archive", "Derived", "Endpoint", "Source", "raise_for_status"]
+__all__ = ["Archive", "DerivedSource", "Endpoint", "Source", "raise_for_status"]
 
 _REFUSES_LOCATION = re.compile(
     rb"restricted location|block access from your country|your (country|region)", re.IGNORECASE
@@ -74,7 +74,7 @@ _UNCHANGED = {"Accept-Encoding": "identity"}
 
 
 class Source:
-    """Where rows of a dataset can be had: the common part of Endpoint, Archive and Derived."""
+    """Where rows of a dataset can be had: the common part of Endpoint, Archive and DerivedSource."""
 
     dataset: ClassVar[str]
     """The name of the dataset, such as `ohlcv`; required."""
@@ -132,7 +132,7 @@ class Endpoint(Source):
         """
         raise AdapterError(f"{type(self).__name__}: write request(part)")
 
-    def decode(self, body: bytes, part: Slice) -> Decoded:
+    def decode(self, body: bytes, part: Slice) -> DecodedRows:
         """Turn the bytes of a good response into columns; DecodeError if they are something else."""
         raise AdapterError(f"{type(self).__name__}: write decode(body, part)")
 
@@ -153,7 +153,7 @@ class Endpoint(Source):
 
 
 class Archive(Source):
-    """Public files with the rows of one dataset: a zip with one CSV for each calendar month or day.
+    """Public files with the rows of one dataset: one CSV, zipped or gzipped, for each calendar month or day.
 
     `url` replaces both hosts, for a mirror or a simulated archive; ConfigurationError for what is no URL of a
     host. Declare the attributes and write `folder`, `stem` and `cost`; the class is checked when it is
@@ -161,13 +161,15 @@ class Archive(Source):
     `listing_url` of an archive that publishes no listing is None. Its files are requested by name, so `key`
     replaces `folder`.
 
-    A key is folder, stem, label and `.zip`. Example: of the 1m candles of BTCUSDT, the folder is
-    `data/spot/monthly/klines/BTCUSDT/1m/`, the stem `BTCUSDT-1m-` and a label `2024-01`.
+    A key is folder, stem, label and suffix. Example: of the 1m candles of BTCUSDT, the folder is
+    `data/spot/monthly/klines/BTCUSDT/1m/`, the stem `BTCUSDT-1m-`, a label `2024-01` and the suffix `.zip`.
     """
 
     files_url: ClassVar[str]
     listing_url: ClassVar[str | None]
     layout: ClassVar[CsvLayout]
+    suffix: ClassVar[str] = ".zip"
+    """How names end. A `.zip` has one CSV of that name; a file of any other suffix is gzip or plain text."""
     utc_offset: ClassVar[int] = 0
     since: ClassVar[int] = 0
     """When the oldest file of all series begins, UTC milliseconds; nothing older is requested."""
@@ -207,7 +209,7 @@ class Archive(Source):
 
     def key(self, series: Series, period: CalendarPeriod) -> str:
         """Return the key of the file of a month or day: its path below the host."""
-        return f"{self.folder(series, period.grain)}{self.stem(series)}{period}.zip"
+        return f"{self.folder(series, period.grain)}{self.stem(series)}{period}{self.suffix}"
 
     def cost(self) -> Cost:
         """Return the cost of one request to the archive, and the limit pool that counts it."""
@@ -265,10 +267,10 @@ class Archive(Source):
         `BTCUSDT-1m-2024-01.zip.CHECKSUM` is not one.
         """
         stem = self.stem(series)
-        if not name.startswith(stem) or not name.endswith(".zip"):
+        if not name.startswith(stem) or not name.endswith(self.suffix):
             return None
         try:
-            return CalendarPeriod.parse(name[len(stem) : -len(".zip")], utc_offset=self.utc_offset)
+            return CalendarPeriod.parse(name[len(stem) : -len(self.suffix)], utc_offset=self.utc_offset)
         except ValueError:
             return None
 
@@ -297,7 +299,7 @@ class Archive(Source):
 
 
 @attrs.frozen
-class Derived(Source, ABC):
+class DerivedSource(Source, ABC):
     """The rows of other series in the store, its inputs, from which the rows of a series are computed.
 
     An open time is covered where all inputs are covered. Where one of them is empty, the series is empty;
@@ -326,7 +328,7 @@ def raise_for_status(place: str, response: Response, elsewhere: str = "") -> Non
         return
     if status == 451 or (status == 403 and _REFUSES_LOCATION.search(response.body)):
         raise RestrictedLocation(
-            f"{place} refuses this location for legal reasons ({text}); it will not be asked from elsewhere"
+            f"{place} refuses this location for legal reasons ({text}); no other address is tried"
         )
     wait = retry_after(response.headers, response.received_at)
     if status in {403, 418}:

@@ -52,7 +52,7 @@ def world(exchange: SimulatedExchange) -> World:
 
 def kline_spans(exchange: SimulatedExchange) -> list[int]:
     """Return how long the windows of all candle requests were, in milliseconds, both ends included."""
-    asked = [seen.params for seen in exchange.record.latest if seen.path.endswith("lines")]
+    asked = [seen.params for seen in exchange.request_log.latest if seen.path.endswith("lines")]
     return [int(params["endTime"]) + 1 - int(params["startTime"]) for params in asked]
 
 
@@ -69,9 +69,9 @@ def test_a_back_fill_through_proxies_into_duckdb(tmp_path: Path) -> None:
             "end": JUNE.end,
         }
         report = run(world(exchange).pipeline(store, **job))
-        statuses, requests = exchange.record.statuses, exchange.record.total
+        statuses, requests = exchange.request_log.statuses, exchange.request_log.total
         again = run(world(exchange).pipeline(store, **job))
-        assert exchange.record.total == requests, "nothing is missing, so nothing is requested"
+        assert exchange.request_log.total == requests, "nothing is missing, so nothing is requested"
     assert report.complete
     assert set(statuses) == {200}
     assert len(report.series) == len(symbols) * len(datasets)
@@ -88,7 +88,11 @@ def test_each_page_is_requested_once_and_no_request_is_refused() -> None:
                 MemorySink(), symbols="BTCUSD_PERP", start=JUNE.start, end=JUNE.end, interval="1m"
             )
         )
-        statuses, weights, spans = exchange.record.statuses, exchange.record.weights, kline_spans(exchange)
+        statuses, weights, spans = (
+            exchange.request_log.statuses,
+            exchange.request_log.weights,
+            kline_spans(exchange),
+        )
     assert report.complete
     assert set(statuses) == {200}
     assert report.weight == weights.total()
@@ -111,7 +115,7 @@ def test_years_of_large_candles_are_requested_in_windows_of_200_days(dataset: st
                 end="2026-06-01",
             )
         )
-        statuses, spans = exchange.record.statuses, kline_spans(exchange)
+        statuses, spans = exchange.request_log.statuses, kline_spans(exchange)
     assert report.complete
     assert set(statuses) == {200}, "a window of more than 200 days is refused"
     assert max(spans) <= 200 * DAY
@@ -134,7 +138,7 @@ def test_years_before_a_listing_cost_a_few_requests_for_each_200_days(interval: 
             "end": span.end,
         }
         report = run(world(exchange).pipeline(store, **query))
-        statuses, spans = exchange.record.statuses, kline_spans(exchange)
+        statuses, spans = exchange.request_log.statuses, kline_spans(exchange)
     assert report.complete
     assert set(statuses) == {200}
     assert max(spans) <= 200 * DAY
@@ -202,10 +206,13 @@ def test_parameters_of_requests() -> None:
         params("taker_volume", "BTCUSD_260626")
 
 
-def test_limits_are_those_of_its_own_host() -> None:
+def test_both_futures_hosts_count_together() -> None:
     coinm, usdm = BinanceCoinm(), BinanceUsdm()
     pools = {name: coinm.endpoint(name).cost(1).pool.name for name in (*KLINES, *STATISTICS, "funding_rate")}
-    assert {pools[name] for name in (*KLINES, "funding_rate")} == {"binance-coinm weight"}
-    assert {pools[name] for name in STATISTICS} == {"binance-coinm statistics"}
-    assert coinm.endpoint("ohlcv").cost(1).pool != usdm.endpoint("ohlcv").cost(1).pool
+    assert {pools[name] for name in (*KLINES, "funding_rate")} == {"binance-futures weight"}
+    assert {pools[name] for name in STATISTICS} == {"binance-futures statistics"}
+    for dataset in (*KLINES, "long_short_ratio", "open_interest"):
+        pool = coinm.endpoint(dataset).cost(1).pool
+        assert pool == usdm.endpoint(dataset).cost(1).pool
+        assert {pool.counting_host(host) for host in (coinm.base_url, usdm.base_url)} == {usdm.base_url}
     assert coinm.endpoint("ohlcv").cost(1).pool.used_header == "x-mbx-used-weight-1m"

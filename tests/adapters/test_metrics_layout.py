@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from marketfetch.adapters.binance_coinm import CoinmOpenInterestFiles
 from marketfetch.adapters.binance_usdm import LongShortRatioFiles, OpenInterestFiles
-from marketfetch.decoding.layouts import Decoded
+from marketfetch.decoding.layouts import DecodedRows
 from marketfetch.errors import DecodeError
 from marketfetch.sources import Archive
 from marketfetch.values.series import Series
@@ -23,7 +23,7 @@ HEADER = (
 )
 
 
-def decoded(archive: Archive, day: str, lines: Iterable[str], symbol: str = "BTCUSDT") -> Decoded:
+def decoded(archive: Archive, day: str, lines: Iterable[str], symbol: str = "BTCUSDT") -> DecodedRows:
     """Decode the file of a day with a header and some lines."""
     market = "binance-coinm" if symbol.endswith("_PERP") else "binance-usdm"
     series = Series.of(market, archive.dataset, symbol, "5m")

@@ -105,7 +105,7 @@ def test_the_end_of_a_ban_is_read_from_the_header_or_by_the_exchanges_clock() ->
 def test_requests_under_way_when_a_ban_began_are_one_ban() -> None:
     health = CircuitBreaker()
     for _ in range(8):
-        health.banned(Banned("shut out"), "https://e.org", now=1000)
+        health.bans.add(Banned("shut out"), "https://e.org", now=1000)
     assert health.ready_at("https://e.org", now=1000) == 121_000
-    health.banned(Banned("shut out"), "https://e.org", now=121_000)
+    health.bans.add(Banned("shut out"), "https://e.org", now=121_000)
     assert health.ready_at("https://e.org", now=121_000) == 121_000 + 240_000

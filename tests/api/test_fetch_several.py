@@ -15,7 +15,7 @@ import pytest
 
 import marketfetch as mf
 from marketfetch.errors import ConfigurationError, IncompleteError, IncompleteWarning
-from marketfetch.events import BatchWritten, Event, RunFinished
+from marketfetch.events import BatchWritten, Event, Listener, RunFinished
 from marketfetch.listeners.follow_status import FollowStatus
 from marketfetch.listeners.notebook import NotebookProgress
 from marketfetch.listeners.progress import follow_status_here, progress_here
@@ -82,7 +82,7 @@ class TestSeveral:
         assert error.value.report is not None
 
     @pytest.mark.parametrize(
-        ("wrong", "said"),
+        ("wrong", "expected_message"),
         [
             ({"dataset": []}, "dataset: the list is empty"),
             ({"interval": []}, "interval: the list is empty"),
@@ -97,9 +97,9 @@ class TestSeveral:
         ],
     )
     def test_what_it_cannot_mean_is_refused(
-        self, given: dict[str, Any], wrong: dict[str, Any], said: str
+        self, given: dict[str, Any], wrong: dict[str, Any], expected_message: str
     ) -> None:
-        with pytest.raises(ConfigurationError, match=said):
+        with pytest.raises(ConfigurationError, match=expected_message):
             mf.fetch("binance-usdm", symbols="BTCUSDT", **(given | wrong))
 
 
@@ -183,12 +183,12 @@ class TestProgress:
 
     @pytest.mark.parametrize("call", [mf.update, partial(mf.refetch, symbols="BTCUSDT")])
     def test_calls_for_a_store_show_it_too(self, call: Any, notebook: Display, given: dict[str, Any]) -> None:
-        store, heard = mf.MemorySink(), list[Event]()
+        store, events = mf.MemorySink(), list[Event]()
         mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", interval="1d", progress=False, to=store, **given)
-        call(store, base_url=given["base_url"], listeners=[heard.append])
+        call(store, base_url=given["base_url"], listeners=[events.append])
         assert "<progress></progress>" in notebook.shown[0]
         assert notebook.shown[-1] == ""
-        assert heard
+        assert events
         call(store, base_url=given["base_url"], progress=False)
         assert notebook.shown.count("") == 1
         with pytest.raises(ConfigurationError, match="listeners: "):
@@ -208,15 +208,21 @@ class TestProgress:
         main = threading.main_thread().ident
         assert main is not None
 
-        def interrupt(event: Event) -> None:
-            if isinstance(event, BatchWritten):
-                signal.pthread_kill(main, signal.SIGINT)
+        def interrupting() -> Listener:
+            sent: list[Event] = []
+
+            def interrupt(event: Event) -> None:
+                if isinstance(event, BatchWritten) and not sent:  # a second one would interrupt the end
+                    sent.append(event)
+                    signal.pthread_kill(main, signal.SIGINT)
+
+            return interrupt
 
         where: dict[str, Any] = {"start": "10m", "to": "memory:", "base_url": given["base_url"]}
-        mf.follow("binance-usdm", "ohlcv", "BTCUSDT", listeners=[interrupt], **where)
-        assert "asking what there is" in notebook.shown[0]
+        mf.follow("binance-usdm", "ohlcv", "BTCUSDT", listeners=[interrupting()], **where)
+        assert "requesting clock and symbol list" in notebook.shown[0]
         assert notebook.shown[-1] == ""
-        mf.follow("binance-usdm", "ohlcv", "BTCUSDT", listeners=[interrupt], progress=False, **where)
+        mf.follow("binance-usdm", "ohlcv", "BTCUSDT", listeners=[interrupting()], progress=False, **where)
         assert notebook.shown.count("") == 1
         with pytest.raises(ConfigurationError, match="progress: 'yes' is neither True, False nor None"):
             mf.follow("binance-usdm", "ohlcv", "BTCUSDT", progress=cast("Any", "yes"), **where)

@@ -57,15 +57,15 @@ async def test_stores_and_short_tracebacks(tmp_path: Path) -> None:
     ).async_execute()
     _, interrupted, whole, folder, absent, number, column, held, span, stopped = notebook.cells
     for cell, kind in ((interrupted, "KeyboardInterrupt"), (folder, "ConfigurationError")):
-        told = traceback_of(cell)
-        assert told.splitlines()[1].startswith(kind)
-        assert "----> 1 mf.fetch(" in told
-        assert "site-packages" not in told
-        assert "fetch.py" not in told
+        shown = traceback_of(cell)
+        assert shown.splitlines()[1].startswith(kind)
+        assert "----> 1 mf.fetch(" in shown
+        assert "site-packages" not in shown
+        assert "fetch.py" not in shown
     for cell in (number, column):
-        told = traceback_of(cell)
-        assert "----> 1 mf.open(" in told
-        assert len(told.splitlines()) < 8
+        shown = traceback_of(cell)
+        assert "----> 1 mf.open(" in shown
+        assert len(shown.splitlines()) < 8
     assert "----> 1 mf.Span(" in traceback_of(span)
     assert "spans.py" not in traceback_of(span)
     text = held.outputs[0].data["text/plain"]

@@ -12,7 +12,7 @@ import pytest
 
 import marketfetch as mf
 from marketfetch.api.upkeep import refetch as module
-from marketfetch.api.upkeep.refetch import Refetch, Refetched
+from marketfetch.api.upkeep.refetch import Refetch, RefetchResult
 from marketfetch.errors import ConfigurationError
 from marketfetch.testing import FaultKind, Faults, GeneratedMarket, SimulatedExchange
 from marketfetch.values.pages import Batch, Columns
@@ -43,12 +43,12 @@ def filled(exchange: SimulatedExchange, store: Any) -> Any:
     return store
 
 
-def again(exchange: SimulatedExchange, store: Any, **more: Any) -> Refetched:
+def again(exchange: SimulatedExchange, store: Any, **more: Any) -> RefetchResult:
     asked: dict[str, Any] = {"symbols": "BTCUSDT", "start": START, "end": START + 2 * HOUR} | more
     return mf.refetch(store, base_url=exchange.base_url, board=None, **asked)
 
 
-def spoil(store: Any, first: int, count: int, column: str) -> None:
+def write_wrong_values(store: Any, first: int, count: int, column: str) -> None:
     """Write wrong values into some stored rows."""
     rows = store.read(BTC, mf.Span(START + first * MINUTE, START + (first + count) * MINUTE))
     values = rows.values.copy()
@@ -71,7 +71,7 @@ def test_wrong_values_are_replaced_and_counted(
         "parquet": lambda: mf.ParquetSink(tmp_path / "a"),
     }
     store = filled(exchange, makers[kind]())
-    spoil(store, 5, 7, "volume")
+    write_wrong_values(store, 5, 7, "volume")
 
     done = again(exchange, store)
 
@@ -179,7 +179,7 @@ def test_relative_times_count_from_the_clock_of_the_settings(exchange: Simulated
 
 def test_what_cannot_be_meant_is_refused_and_nothing_is_forgotten(exchange: SimulatedExchange) -> None:
     store = filled(exchange, mf.MemorySink())
-    exchange.record.clear()
+    exchange.request_log.clear()
     before = store.ledger()
     for more, reason in (
         ({"symbols": None}, "symbols: nothing is chosen"),
@@ -191,4 +191,4 @@ def test_what_cannot_be_meant_is_refused_and_nothing_is_forgotten(exchange: Simu
         with pytest.raises(ConfigurationError, match=reason):
             again(exchange, store, **more)
     assert store.ledger() == before
-    assert not exchange.record.latest
+    assert not exchange.request_log.latest

@@ -22,7 +22,7 @@ import pytest
 
 import marketfetch as mf
 from marketfetch.api.reading import HeldSeries
-from marketfetch.api.upkeep.export import Exported
+from marketfetch.api.upkeep.export import ExportResult
 from marketfetch.api.upkeep.refetch import SeriesChange
 from marketfetch.errors import ConfigurationError, IncompleteError, IncompleteWarning, SinkUnavailable
 from marketfetch.values.coverage import Coverage
@@ -208,7 +208,7 @@ def test_a_store_of_somebodys_own_is_read_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("asked", "expected_message"),
     [
         ({"dataset": "olhcv"}, r"dataset: 'olhcv' is unknown; did you mean 'ohlcv'"),
         ({"dataset": "mark_price"}, "dataset: 'mark_price' is not held; choose one of funding_rate, ohlcv"),
@@ -226,13 +226,13 @@ def test_a_store_of_somebodys_own_is_read_too() -> None:
         ({"on_missing": "warm"}, "on_missing: 'warm' is unknown; did you mean 'warn'"),
     ],
 )
-def test_a_wrong_call_is_refused_once(asked: dict[str, Any], said: str) -> None:
+def test_a_wrong_call_is_refused_once(asked: dict[str, Any], expected_message: str) -> None:
     store = mf.MemorySink()
     fill(store)
     given = {"dataset": "ohlcv", "symbols": "BTCUSDT", **asked}
-    with pytest.raises(ConfigurationError, match=said):
+    with pytest.raises(ConfigurationError, match=expected_message):
         mf.open(store).table(**given)
-    with pytest.raises(ConfigurationError, match=said):
+    with pytest.raises(ConfigurationError, match=expected_message):
         asyncio.run(mf.open(store).atable(**given))
 
 
@@ -310,8 +310,8 @@ def test_reading_needs_no_right_to_write(on_disk: mf.Store) -> None:
         for path in (*home.rglob("*"), home):
             path.chmod(0o555 if path.is_dir() else 0o444)
         command = [sys.executable, "-c", READ, f"{scheme.lower()}:{place}"]
-        said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
-        assert said.stdout == f"{ROWS} 7 3\n", said.stderr
+        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
+        assert result.stdout == f"{ROWS} 7 3\n", result.stderr
         assert content(home) == before
     finally:
         for path in (home, *home.rglob("*")):
@@ -425,6 +425,6 @@ def test_what_is_held_is_printed_in_a_line() -> None:
     changed = SeriesChange(hostile, one, {"close": 1}, 0, 0)
     for text in (HeldSeries(hostile, Coverage(one)), HeldSeries(hostile, Coverage()), changed):
         assert str(text).isprintable()
-    exported = str(Exported({hostile: 1}, {hostile: one}))
+    exported = str(ExportResult({hostile: 1}, {hostile: one}))
     assert all(line.isprintable() for line in exported.splitlines())
     assert len(exported.splitlines()) == 2

@@ -103,7 +103,7 @@ def test_on_missing_is_refused_before_anything_is_read(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "expected_message"),
     [
         (EMPTY.plot, "plot: the table has no rows; table.report says why"),
         (lambda: ONE.head(0).plot(), "plot: the table has no rows"),
@@ -123,8 +123,8 @@ def test_on_missing_is_refused_before_anything_is_read(value: Any) -> None:
         (lambda: mf.open(mf.MemorySink()).plot_coverage(theme="night"), "theme|nothing is held|store"),  # type: ignore[arg-type]
     ],
 )
-def test_a_table_that_a_call_cannot_use_is_refused(call: Callable[[], object], said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
+def test_a_table_that_a_call_cannot_use_is_refused(call: Callable[[], object], expected_message: str) -> None:
+    with pytest.raises(ConfigurationError, match=expected_message):
         call()
 
 

@@ -192,7 +192,7 @@ class TestSymbols:
             table.of("BTC/USDT")
 
     @pytest.mark.parametrize(
-        ("symbol", "said"),
+        ("symbol", "expected_message"),
         [
             ("BTCUSD", "'BTCUSD' is not in this table; did you mean 'BTCUSDT'"),
             ("", "is not a name"),
@@ -202,8 +202,8 @@ class TestSymbols:
             ("close", r"'close' is a column; write table.wide\('close'\)"),
         ],
     )
-    def test_what_is_no_symbol_is_refused(self, symbol: Any, said: str) -> None:
-        with pytest.raises(ConfigurationError, match=said):
+    def test_what_is_no_symbol_is_refused(self, symbol: Any, expected_message: str) -> None:
+        with pytest.raises(ConfigurationError, match=expected_message):
             both(candles(), candles(ETH))[symbol]
         assert symbol not in both(candles(), candles(ETH))
 
@@ -402,14 +402,14 @@ class TestResample:
             mf.Table(BTC.dataset, {series: Columns.empty(BTC.dataset)}, Report.empty()).resample(target)
 
     @pytest.mark.parametrize(
-        ("dataset", "said"),
+        ("dataset", "expected_message"),
         [
             ("funding_rate", r"resample: funding_rate has events.*candles.resample\('4h'\).join\(funding\)"),
             ("open_interest", "open_interest is neither a price nor a volume.*then join"),
         ],
     )
-    def test_other_rows_are_refused_with_what_to_do(self, dataset: str, said: str) -> None:
-        with pytest.raises(ConfigurationError, match=said):
+    def test_other_rows_are_refused_with_what_to_do(self, dataset: str, expected_message: str) -> None:
+        with pytest.raises(ConfigurationError, match=expected_message):
             empty(dataset).resample("4h")
 
     def test_ratio_is_that_of_the_sums(self) -> None:

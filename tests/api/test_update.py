@@ -49,7 +49,7 @@ class Place:
         return {"base_url": self.exchange.base_url, "settings": settings, "board": None}
 
     def asked(self) -> int:
-        return len(self.exchange.record.latest)
+        return len(self.exchange.request_log.latest)
 
     def covered(self, dataset: str, symbol: str, interval: str) -> mf.Span:
         series = mf.Series.of("binance-usdm", dataset, symbol, interval)
@@ -74,7 +74,7 @@ def test_each_series_goes_on_from_its_own_start_and_end(place: Place) -> None:
     place.fill("ohlcv", "ETHUSDT", "1h", NOON - 5 * DAY, NOON - 2 * HOUR)
     place.fill("mark_price", "BTCUSDT", "1m", NOON - DAY, NOON - HOUR)
     place.fill("funding_rate", "XRPUSDT", "1m", NOON - 3 * DAY, NOON - DAY)
-    place.exchange.record.clear()
+    place.exchange.request_log.clear()
 
     report = place.update()
 
@@ -96,7 +96,7 @@ def test_each_series_goes_on_from_its_own_start_and_end(place: Place) -> None:
         assert_holds(
             place.store, place.market, mf.Series.of("binance-usdm", dataset, symbol, interval), whole
         )
-    listings = [seen for seen in place.exchange.record.latest if seen.path.endswith("exchangeInfo")]
+    listings = [seen for seen in place.exchange.request_log.latest if seen.path.endswith("exchangeInfo")]
     assert len(listings) == 1, "the runs share the listing"
 
 
@@ -105,7 +105,7 @@ def test_a_second_update_a_moment_later_costs_nothing(place: Place) -> None:
     place.fill("funding_rate", "BTCUSDT", "1m", NOON - DAY, NOON - HOUR)
     place.update()
     place.now += 30_000
-    place.exchange.record.clear()
+    place.exchange.request_log.clear()
 
     report = place.update()
 
@@ -223,9 +223,9 @@ def test_a_symbol_that_is_not_listed_is_missed_for_a_week(
 
     report = place.update()
 
-    told = report.unlisted if complete else report.unknown
-    assert list(told) == ["binance-usdm GONEUSDT"]
-    assert not {**report.unknown, **report.unlisted}.keys() - told.keys()
+    hints = report.unlisted if complete else report.unknown
+    assert list(hints) == ["binance-usdm GONEUSDT"]
+    assert not {**report.unknown, **report.unlisted}.keys() - hints.keys()
     assert report.complete is complete
     assert "binance-usdm GONEUSDT: unknown symbol" in str(report)
     assert report.as_dict()["unlisted_symbols"] == dict(report.unlisted)

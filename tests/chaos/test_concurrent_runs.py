@@ -1,4 +1,4 @@
-"""The quick form of `python -m chaos --only together`."""
+"""The quick form of `python -m chaos --only concurrent_runs`."""
 
 from __future__ import annotations
 

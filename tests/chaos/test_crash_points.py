@@ -1,4 +1,4 @@
-"""The quick form of `python -m chaos --only crashing`: some of the steps."""
+"""The quick form of `python -m chaos --only crash_points`: some of the steps."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_killed_at_a_step_of_a_commit_it_is_all_or_nothing(kind: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("breakage", "said"),
+    ("breakage", "expected_message"),
     [
         ("crash_points._look_and_repeat = lambda *_: 1 / 0", "ZeroDivisionError"),
         ("crash_points.write = lambda *_: os.kill(os.getpid(), signal.SIGTERM)", "exit code -15"),
@@ -41,7 +41,7 @@ def test_killed_at_a_step_of_a_commit_it_is_all_or_nothing(kind: str) -> None:
     ],
 )
 def test_a_trial_that_fails_each_time_in_the_same_way_is_not_a_promise_kept(
-    monkeypatch: pytest.MonkeyPatch, breakage: str, said: str
+    monkeypatch: pytest.MonkeyPatch, breakage: str, expected_message: str
 ) -> None:
     script = f"""
 import os, signal, sys
@@ -53,7 +53,7 @@ crash_points.main(sys.argv[1], *map(int, sys.argv[2:]))
     with store_fixture("sqlite") as fixture:
         (result,) = crash_points_in(fixture, EFFORT)
     assert not result.holds
-    assert said in "".join(result.failures)
+    assert expected_message in "".join(result.failures)
 
 
 @pytest.mark.heavy

@@ -21,7 +21,7 @@ from chaos.fuzz.sound import sound_instrument, sound_moment, sound_page
 from chaos.fuzz.targets import CORPUS, START, Target, addressed, families, targets
 from chaos.harness.trials import Effort, Result
 from chaos.trials import fuzzing
-from marketfetch.decoding.layouts import Decoded
+from marketfetch.decoding.layouts import DecodedRows
 from marketfetch.values.instruments import Instrument
 from marketfetch.values.pages import Columns, Page
 from marketfetch.values.series import Series
@@ -185,9 +185,9 @@ def test_what_failed_before_the_command_was_stopped_is_told(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     monkeypatch.setattr(command, "turns", turns)
     assert command.main(["--folder", str(tmp_path)]) == 1
-    said = capsys.readouterr().out
-    assert "FAILED: it trips" in said
-    assert f"0 or more for each of {len(targets())} decoders" in said
+    output = capsys.readouterr().out
+    assert "FAILED: it trips" in output
+    assert f"0 or more for each of {len(targets())} decoders" in output
 
 
 def test_the_command_ends_with_what_failed(
@@ -247,7 +247,7 @@ def columns(times: list[int], value: float = 1.0) -> Columns:
 
 
 def test_a_sound_page_is_called_sound() -> None:
-    sound_page(page(), Decoded(page().columns), PART)
+    sound_page(page(), DecodedRows(page().columns), PART)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_a_sound_page_is_called_sound() -> None:
 )
 def test_an_unsound_page_is_not(unsound: Page) -> None:
     with pytest.raises(AssertionError):
-        sound_page(unsound, Decoded(page().columns), PART)
+        sound_page(unsound, DecodedRows(page().columns), PART)
 
 
 def test_what_is_no_time_and_no_name_is_not_sound() -> None:

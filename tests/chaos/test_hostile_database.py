@@ -30,7 +30,7 @@ def bed() -> Iterator[DatabaseTestBed]:
 @pytest.mark.parametrize(
     "promise",
     [
-        hostile_database.ridden_out,
+        hostile_database.survives_transient_faults,
         hostile_database.failing_states,
         hostile_database.unknown_outcomes,
         hostile_database.come_back_older,
@@ -46,7 +46,7 @@ def test_promise_is_kept(bed: DatabaseTestBed, promise: Callable[[DatabaseTestBe
 def test_promise_is_kept_behind_pgbouncer(bed: DatabaseTestBed) -> None:
     if pgbouncer.program() is None:
         absent("No PgBouncer: install the package pgbouncer of your distribution")
-    assert_kept(hostile_database.ridden_out_behind_pgbouncer(bed))
+    assert_kept(hostile_database.survives_transient_faults_behind_pgbouncer(bed))
 
 
 def test_promise_is_kept_on_a_full_disk(bed: DatabaseTestBed) -> None:

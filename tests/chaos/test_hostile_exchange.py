@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from chaos.faults.faulty_exchange import DATASETS, FaultyExchange, Job, faulty_exchange
+from chaos.faults.faulty_exchange import DATASETS, ExchangeJob, FaultyExchange, faulty_exchange
 from chaos.harness.trials import Effort, Result
 from chaos.trials.command_line import command_line
 from chaos.trials.hostile_exchange import (
@@ -47,6 +47,6 @@ def test_what_decides_in_the_end_is_asked_again_after_a_bad_answer(exchange: Fau
     faults = Faults(rate=1, kinds=[FaultKind.WRONG_WINDOW], seed=1)
     datasets = DATASETS["binance-usdm"]
     observed = exchange.try_out(
-        Job(venue="binance-usdm", faults=faults, datasets=datasets, rows=30, concurrency=12)
+        ExchangeJob(venue="binance-usdm", faults=faults, datasets=datasets, rows=30, concurrency=12)
     )
     assert observed.complete, observed.reasons

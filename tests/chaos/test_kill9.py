@@ -1,4 +1,4 @@
-"""The quick form of `python -m chaos --only killing`."""
+"""The quick form of `python -m chaos --only kill9`."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def test_no_command_shows_a_credential() -> None:
 
 
 def test_no_object_error_or_log_record_shows_one() -> None:
-    assert_kept(objects_are_silent(QUICK, PASSWORDS[:3], "zebra"))
+    assert_kept(objects_are_silent(PASSWORDS[:3], "zebra"))
 
 
 def test_any_password_that_stands_where_passwords_stand_is_cut_out() -> None:

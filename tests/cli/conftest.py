@@ -26,6 +26,6 @@ def marketfetch_process() -> Command:
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "marketfetch", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
 
     return run

@@ -26,9 +26,9 @@ def completed(*words: str) -> list[str]:
         f"COMP_WORDS=({quoted}); COMP_CWORD={len(words)}; _marketfetch; printf '%s\\n' \"${{COMPREPLY[@]}}\""
     )
     script = completion_script("bash", PARSERS) + ask
-    said = subprocess.run([bash, "-c", script], capture_output=True, text=True, check=True)
-    assert not said.stderr
-    return said.stdout.split()
+    result = subprocess.run([bash, "-c", script], capture_output=True, text=True, check=True)
+    assert not result.stderr
+    return result.stdout.split()
 
 
 @pytest.mark.parametrize(

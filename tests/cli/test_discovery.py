@@ -30,7 +30,7 @@ def found(simulated: SimulatedExchange, **filters: Any) -> list[str]:
 
 def test_instruments_are_sorted_and_cost_one_request(simulated: SimulatedExchange) -> None:
     listed = mf.instruments("binance-usdm", base_url=simulated.base_url, board=None)
-    assert simulated.record.total == 1
+    assert simulated.request_log.total == 1
     assert listed.symbols == ["BTCUSDC", "BTCUSDT", "ETHUSDT", "SOLUSDT"]
     assert isinstance(listed[0], Instrument)
     assert listed.as_list()[1]["unified"] == "BTC/USDT:USDT"
@@ -55,7 +55,7 @@ def test_filters_choose(simulated: SimulatedExchange, filters: dict[str, Any], s
 
 
 @pytest.mark.parametrize(
-    ("filters", "said", "requests"),
+    ("filters", "expected_message", "requests"),
     [
         ({"quote": "USDX"}, "quote: 'USDX' is unknown; did you mean 'USD", 1),
         ({"quote": ""}, "quote: must be text such as 'USDT', not ''", 0),
@@ -70,11 +70,11 @@ def test_filters_choose(simulated: SimulatedExchange, filters: dict[str, Any], s
     ids=str,
 )
 def test_a_filter_that_means_nothing_is_refused(
-    simulated: SimulatedExchange, filters: dict[str, Any], said: str, requests: int
+    simulated: SimulatedExchange, filters: dict[str, Any], expected_message: str, requests: int
 ) -> None:
-    with pytest.raises(ConfigurationError, match=said):
+    with pytest.raises(ConfigurationError, match=expected_message):
         found(simulated, **filters)
-    assert simulated.record.total == requests
+    assert simulated.request_log.total == requests
 
 
 def test_datasets_and_intervals_are_those_that_are_served() -> None:
@@ -123,25 +123,25 @@ def test_many_instruments_are_shown_in_part_and_markup_is_escaped() -> None:
 def test_commands_list_what_there_is(
     simulated: SimulatedExchange, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def said(*words: str) -> str:
+    def output_of(*words: str) -> str:
         assert main(words) == 0
         return capsys.readouterr().out
 
-    assert [line["exchange"] for line in json.loads(said("exchanges", "--json"))] == mf.exchanges()
-    assert "  okx " in said("exchanges")
-    served = json.loads(said("datasets", "-e", "okx", "--json"))
+    assert [line["exchange"] for line in json.loads(output_of("exchanges", "--json"))] == mf.exchanges()
+    assert "  okx " in output_of("exchanges")
+    served = json.loads(output_of("datasets", "-e", "okx", "--json"))
     assert [line["dataset"] for line in served] == mf.datasets("okx")
     assert served[1]["intervals"] == mf.intervals("okx", "ohlcv")
     at = ["symbols", "-e", "binance-usdm", "--base-url", simulated.base_url, "--board", "none"]
-    assert said(*at, "--quote", "USDC").splitlines()[0] == "1 instrument of binance-usdm"
-    assert [line["symbol"] for line in json.loads(said(*at, "-p", "btc*", "--json"))] == [
+    assert output_of(*at, "--quote", "USDC").splitlines()[0] == "1 instrument of binance-usdm"
+    assert [line["symbol"] for line in json.loads(output_of(*at, "-p", "btc*", "--json"))] == [
         "BTCUSDC",
         "BTCUSDT",
     ]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected_message"),
     [
         (["symbols", "-e", "okxx"], "--exchange: 'okxx' is unknown; did you mean 'okx'?"),
         (["symbols", "-e", "okx", "--kind", "swap"], "--kind: 'swap' is unknown; choose one of future, perp"),
@@ -152,7 +152,7 @@ def test_commands_list_what_there_is(
     ],
 )
 def test_commands_refuse_what_means_nothing(
-    capfd: pytest.CaptureFixture[str], words: list[str], said: str
+    capfd: pytest.CaptureFixture[str], words: list[str], expected_message: str
 ) -> None:
     try:
         code: object = main(words)
@@ -160,7 +160,7 @@ def test_commands_refuse_what_means_nothing(
         code = exit_.code
     out, err = capfd.readouterr()
     assert (code, out) == (2, "")
-    assert said in err
+    assert expected_message in err
 
 
 def test_a_listing_that_is_repeated_and_then_fails_is_told(

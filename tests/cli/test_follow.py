@@ -47,7 +47,7 @@ def test_a_signal_ends_it_with_a_report(
             if status["event"] == "follow_status" and status["covered_until"] is not None
         )
         process.send_signal(kind)
-        out, _ = process.communicate(timeout=50)
+        out, _ = process.communicate(timeout=250)
     assert process.returncode == 0
     assert (caught_up["series"], caught_up["errors"]) == (1, 0)
     assert "lag" in caught_up["message"]
@@ -69,7 +69,7 @@ def test_the_report_names_what_is_wrong_first(width: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "expected_message"),
     [
         (["--sources", "archive"], "--sources: files come days late"),
         (["--end", "now"], "'--end' is not an option of follow"),
@@ -77,7 +77,9 @@ def test_the_report_names_what_is_wrong_first(width: int) -> None:
         (["-q", "-v"], "--quiet: shows no progress"),
     ],
 )
-def test_a_wrong_call_is_refused(more: list[str], said: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_call_is_refused(
+    more: list[str], expected_message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     words = ["follow", "-e", "binance-usdm", "-s", "BTCUSDT", "--start", "1h", "-t", "memory:", *more]
     try:
         code: object = main(words)
@@ -85,7 +87,7 @@ def test_a_wrong_call_is_refused(more: list[str], said: str, capfd: pytest.Captu
         code = exit_.code
     out, err = capfd.readouterr()
     assert (code, out) == (2, ""), err
-    assert said in err
+    assert expected_message in err
 
 
 def test_a_status_line_that_is_drawn_again_fits_and_an_error_has_its_own_line(
@@ -110,6 +112,6 @@ def test_an_error_of_all_series_has_one_line() -> None:
     with FollowStatus(stream, live=True) as status:
         for error in ("no route", "no route", "no answer"):
             status.show([SeriesHealth(each, None, None, last_error=error) for each in series])
-    told = [line for line in stream.getvalue().split("\r\x1b[2K") if line.endswith("\n")]
+    error_lines = [line for line in stream.getvalue().split("\r\x1b[2K") if line.endswith("\n")]
     first = f"{series[0]} and 599 more"
-    assert told == [f"{first}: no route\n", f"{first}: no answer\n"]
+    assert error_lines == [f"{first}: no route\n", f"{first}: no answer\n"]

@@ -31,11 +31,11 @@ def test_a_plan_needs_no_store_and_asks_for_clock_and_listing_alone(
     simulated: SimulatedExchange, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(words(simulated, "--json")) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["rows"] == 96
-    assert [line["symbol"] for line in told["series"]] == ["BTCUSDT", "ETHUSDT"]
-    assert told["limits"][0]["egresses"][0]["name"] == "Direct"
-    assert {seen.path for seen in simulated.record.latest} == {"/fapi/v1/time", "/fapi/v1/exchangeInfo"}
+    parsed = json.loads(capsys.readouterr().out)
+    assert parsed["rows"] == 96
+    assert [line["symbol"] for line in parsed["series"]] == ["BTCUSDT", "ETHUSDT"]
+    assert parsed["limits"][0]["egresses"][0]["name"] == "Direct"
+    assert {seen.path for seen in simulated.request_log.latest} == {"/fapi/v1/time", "/fapi/v1/exchangeInfo"}
 
 
 def test_a_page_says_what_is_not_known(
@@ -58,7 +58,7 @@ def test_a_page_fits_the_terminal_and_long_lists_are_cut(width: int) -> None:
         for number in range(30)
     )
     egresses = tuple(EgressPlan(f"Proxy {number}", 3, 12, 100) for number in range(30))
-    limit = LimitPlan("binance-usdm weight", 2400, 60_000, 90, 360, 61.5, egresses)
+    limit = LimitPlan("binance-futures weight", 2400, 60_000, 90, 360, 61.5, egresses)
     page = to_text(plan_page(Plan(series, (limit,), rest_seconds=61.5)), width)
     assert page.startswith("About 43,200 rows of 30 series in 90 requests of weight 360,")
     assert page.count("10 more") == 2

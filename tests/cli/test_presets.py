@@ -194,7 +194,7 @@ def test_what_is_forgotten_or_repaired_has_to_be_typed(folder: Path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("text", "words", "said"),
+    ("text", "words", "expected_message"),
     [
         ("[default]\n", [], "line 1, default: 'default' is not a section; did you mean 'defaults'"),
         ("[backfil]\n", [], "line 1, backfil: 'backfil' is not a section; did you mean 'backfill'"),
@@ -226,16 +226,16 @@ def test_what_is_forgotten_or_repaired_has_to_be_typed(folder: Path, monkeypatch
     ],
 )
 def test_a_wrong_file_is_refused_by_file_line_and_key(
-    folder: Path, capfd: pytest.CaptureFixture[str], text: str, words: Sequence[str], said: str
+    folder: Path, capfd: pytest.CaptureFixture[str], text: str, words: Sequence[str], expected_message: str
 ) -> None:
     (folder / "marketfetch.toml").write_text(text)
     good = ["--exchange", "binance-usdm", "--symbol", "BTCUSDT", "--start", "2026-06-01", "--to", "memory:"]
     good += ["--base-url", "http://127.0.0.1:9"]
-    assert said in refusal(capfd, "backfill", *good, *words)
+    assert expected_message in refusal(capfd, "backfill", *good, *words)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected_message"),
     [
         (f"[defaults]\nconcurrency = {'9' * 5_000}\n", "a number has too many digits"),
         (f"[defaults]\nsymbol = {'[' * 5_000}{']' * 5_000}\n", "lists are nested too deeply"),
@@ -244,15 +244,15 @@ def test_a_wrong_file_is_refused_by_file_line_and_key(
     ],
 )
 def test_a_file_that_no_one_writes_by_hand_is_refused_for_what_it_is(
-    folder: Path, capfd: pytest.CaptureFixture[str], text: str | bytes, said: str
+    folder: Path, capfd: pytest.CaptureFixture[str], text: str | bytes, expected_message: str
 ) -> None:
     (folder / "marketfetch.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
-    assert said in refusal(capfd, "coverage", "--store", "memory:")
+    assert expected_message in refusal(capfd, "coverage", "--store", "memory:")
 
 
 def test_a_file_without_an_end_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
-    said = refusal(capfd, "coverage", "--store", "memory:", "--config", "/dev/zero")
-    assert "--config: /dev/zero is longer than a megabyte" in said
+    message = refusal(capfd, "coverage", "--store", "memory:", "--config", "/dev/zero")
+    assert "--config: /dev/zero is longer than a megabyte" in message
 
 
 def test_a_variable_is_checked_as_its_option_is_and_named(
@@ -268,8 +268,8 @@ def test_a_variable_is_checked_as_its_option_is_and_named(
     assert "MARKETFETCH_ALL_SYMBOLS: is switched on or off" in refusal(capfd, *good[:3], *good[5:])
     monkeypatch.delenv("MARKETFETCH_ALL_SYMBOLS")
     monkeypatch.setenv("MARKETFETCH_STOER", "memory:")
-    said = refusal(capfd, *good)
-    assert "MARKETFETCH_STOER is no variable of marketfetch; did you mean MARKETFETCH_STORE" in said
+    message = refusal(capfd, *good)
+    assert "MARKETFETCH_STOER is no variable of marketfetch; did you mean MARKETFETCH_STORE" in message
     monkeypatch.delenv("MARKETFETCH_STOER")
     monkeypatch.setenv("MARKETFETCH_TOKEN", "of another program")
     monkeypatch.setenv("MARKETFETCH_TEST_DSN", "of another program")
@@ -317,5 +317,5 @@ def test_a_variable_that_is_not_text_is_named(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(os.environ, "MARKETFETCH_SYMBOL", "BTC\udcff")
-    said = refusal(capfd, "coverage", "--store", "memory:")
-    assert "MARKETFETCH_SYMBOL: is not text in the encoding of this system" in said
+    message = refusal(capfd, "coverage", "--store", "memory:")
+    assert "MARKETFETCH_SYMBOL: is not text in the encoding of this system" in message

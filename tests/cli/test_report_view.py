@@ -9,7 +9,7 @@ import pytest
 
 from marketfetch.cli.documents import Document, to_text
 from marketfetch.cli.output import print_document
-from marketfetch.cli.report_view import coverage_page, internal_gaps, ledger_as_list, report_page
+from marketfetch.cli.report_view import coverage_page, ledger_as_list, report_page
 from marketfetch.reports import EgressReport, Missing, Report, SeriesReport
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.series import Series
@@ -108,8 +108,8 @@ def test_nothing_at_all_can_be_shown() -> None:
 def test_holes_are_what_lies_between_the_first_and_the_last_moment_known() -> None:
     known = SpanSet.of(Span(JUNE, JUNE + DAY), Span(JUNE + 2 * DAY, JUNE + 3 * DAY))
     coverage = Coverage(known, SpanSet.of(Span(JUNE, JUNE + 60_000)))
-    assert internal_gaps(coverage) == SpanSet.of(Span(JUNE + DAY, JUNE + 2 * DAY))
-    assert not internal_gaps(Coverage())
+    assert coverage.gaps == SpanSet.of(Span(JUNE + DAY, JUNE + 2 * DAY))
+    assert not Coverage().gaps
     text = to_text(coverage_page({_series("AUSDT"): coverage, _series("BUSDT"): Coverage(ALL)}))
     assert text.startswith("2 series, 1 of them with holes")
     assert "2026-06-02 to 2026-06-03" in text

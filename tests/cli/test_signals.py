@@ -22,7 +22,7 @@ with SignalHandler() as signals:
     outcome = anyio.run(partial(run_with_signals, pipeline, signals, lambda outcome: None))
     print(outcome.report.complete, flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 FAILING = """
@@ -33,9 +33,9 @@ def fail():
     raise ValueError("it cannot be stopped")
 
 with SignalHandler() as signals:
-    signals.cancel(fail, lambda: print("given up", signals.received, flush=True))
+    signals.begin_cancellable(fail, lambda: print("given up", signals.received, flush=True))
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 INTERRUPTED = """
@@ -44,7 +44,7 @@ from marketfetch.cli.signals import SignalHandler
 
 sys.setswitchinterval(5.0)  # the thread that listens comes late
 with SignalHandler() as signals:
-    signals.interrupt()
+    signals.begin_interruptible()
     try:
         signal.raise_signal(signal.SIGTERM)
     except KeyboardInterrupt:
@@ -69,27 +69,27 @@ for whole_process in (False, True):
 """
 
 
-def _said(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", script, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
 
 
 def test_a_signal_after_the_loop_is_closed_still_limits_the_end(exchange: SimulatedExchange) -> None:
-    said = _said(AFTER_THE_LOOP, exchange.base_url)
-    assert (said.returncode, said.stdout, said.stderr) == (1, "True\n", "")
+    result = _run_script(AFTER_THE_LOOP, exchange.base_url)
+    assert (result.returncode, result.stdout, result.stderr) == (1, "True\n", "")
 
 
 def test_what_fails_to_stop_a_run_does_not_keep_the_process_from_ending() -> None:
-    said = _said(FAILING)
-    assert (said.returncode, said.stdout) == (1, "given up SIGTERM\n")
+    result = _run_script(FAILING)
+    assert (result.returncode, result.stdout) == (1, "given up SIGTERM\n")
 
 
 def test_an_interrupted_command_knows_the_signal_at_once() -> None:
-    said = _said(INTERRUPTED)
-    assert (said.returncode, said.stdout, said.stderr) == (0, "stopped by SIGTERM\n", "")
+    result = _run_script(INTERRUPTED)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "stopped by SIGTERM\n", "")
 
 
 def test_full_collections_leave_out_what_was_imported_if_the_process_is_ours() -> None:
     """Each would look through all objects of all modules while the event loop waits."""
-    said = _said(COLLECTED)
-    assert (said.returncode, said.stdout) == (0, "False\nTrue\n"), said.stderr
+    result = _run_script(COLLECTED)
+    assert (result.returncode, result.stdout) == (0, "False\nTrue\n"), result.stderr

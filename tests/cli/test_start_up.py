@@ -22,15 +22,15 @@ def test_help_imports_nothing_that_takes_long(words: list[str]) -> None:
         "import sys\nfrom marketfetch.cli.main import main\n"
         f"try:\n    main({words!r})\nexcept SystemExit:\n    print('|', *sys.modules)"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not HEAVY & set(said.stdout.rpartition("|")[2].split())
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not HEAVY & set(result.stdout.rpartition("|")[2].split())
 
 
 def test_hardly_anything_is_imported_before_signals_are_handled() -> None:
     """Until then Ctrl-C shows a traceback."""
     code = "import sys, marketfetch.cli.main\nprint(*sys.modules)"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    ours = {name for name in said.stdout.split() if name.startswith("marketfetch")}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ours = {name for name in result.stdout.split() if name.startswith("marketfetch")}
     modules = {"", ".cli", ".cli.main", ".cli.signals"}
     assert ours == {f"marketfetch{name}" for name in modules}
 

@@ -31,8 +31,8 @@ def _job(exchange: SimulatedExchange, folder: Path, *words: str) -> list[str]:
 
 
 def test_version_is_told(marketfetch_process: Command) -> None:
-    said = marketfetch_process("--version")
-    assert (said.returncode, said.stdout) == (
+    result = marketfetch_process("--version")
+    assert (result.returncode, result.stdout) == (
         0,
         f"marketfetch {version('marketfetch')}\ndecoder: {DECODER}\n",
     )
@@ -40,10 +40,10 @@ def test_version_is_told(marketfetch_process: Command) -> None:
 
 def test_words_that_are_no_text_are_refused(exchange: SimulatedExchange, tmp_path: Path) -> None:
     words = [*map(os.fsencode, _job(exchange, tmp_path)), b"--symbol", b"\xff\xfe"]
-    said = subprocess.run(words, capture_output=True, text=True, check=False, timeout=50)
-    assert (said.returncode, said.stdout) == (2, "")
-    assert said.stderr.startswith(f"marketfetch: arguments: word {len(words) - 3} is not text")
-    assert exchange.record.total == 0
+    result = subprocess.run(words, capture_output=True, text=True, check=False, timeout=250)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"marketfetch: arguments: word {len(words) - 3} is not text")
+    assert exchange.request_log.total == 0
 
 
 def test_a_terminal_of_few_letters_gets_the_report_all_the_same(
@@ -52,10 +52,10 @@ def test_a_terminal_of_few_letters_gets_the_report_all_the_same(
     plain = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     for words, first in ([], "Incomplete"), (["--json"], "{"):
         job = _job(exchange, tmp_path, "--symbol", "ÄUSDT", *words)
-        said = subprocess.run(job, capture_output=True, check=False, timeout=50, env=plain)
-        assert said.returncode == 1, said.stderr
-        assert said.stdout.decode().startswith(first)
-    assert "ÄUSDT" in json.loads(said.stdout)["unknown_symbols"]
+        result = subprocess.run(job, capture_output=True, check=False, timeout=250, env=plain)
+        assert result.returncode == 1, result.stderr
+        assert result.stdout.decode().startswith(first)
+    assert "ÄUSDT" in json.loads(result.stdout)["unknown_symbols"]
 
 
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
@@ -64,17 +64,17 @@ def test_closed_streams_are_no_harm_to_the_store(
 ) -> None:
     job = _job(exchange, tmp_path, "--verbose")
     shell = ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *job]
-    assert subprocess.run(shell, check=False, timeout=50, capture_output=True).returncode == 0
+    assert subprocess.run(shell, check=False, timeout=250, capture_output=True).returncode == 0
     assert marketfetch("coverage", "--to", f"sqlite:{tmp_path}/market.db").returncode == 0
 
 
 def test_output_that_cannot_be_written_is_told(exchange: SimulatedExchange, tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
-        said = subprocess.run(
-            _job(exchange, tmp_path, "--json"), stdout=full, stderr=subprocess.PIPE, check=False, timeout=50
+        result = subprocess.run(
+            _job(exchange, tmp_path, "--json"), stdout=full, stderr=subprocess.PIPE, check=False, timeout=250
         )
-    assert said.returncode == 1
-    last = said.stderr.decode().splitlines()[-1]
+    assert result.returncode == 1
+    last = result.stderr.decode().splitlines()[-1]
     assert last == "marketfetch: standard output cannot be written: No space left on device"
 
 
@@ -93,8 +93,8 @@ for number in errno.EPIPE, errno.EINVAL:
 
 def test_a_pipe_whose_reader_has_closed_it_is_no_message() -> None:
     """Windows says EINVAL of it."""
-    said = subprocess.run([sys.executable, "-c", CLOSED], capture_output=True, text=True, check=True)
-    assert said.stderr == "'' '' "
+    result = subprocess.run([sys.executable, "-c", CLOSED], capture_output=True, text=True, check=True)
+    assert result.stderr == "'' '' "
 
 
 FAULTY = """
@@ -114,14 +114,14 @@ def test_a_defect_of_an_adapter_is_one_line_beside_the_report(
     exchange: SimulatedExchange, tmp_path: Path
 ) -> None:
     job = [sys.executable, "-c", FAULTY, *_job(exchange, tmp_path, "--json")[3:]]
-    said = subprocess.run(job, capture_output=True, text=True, check=False, timeout=50)
-    assert said.returncode == 1
-    report = json.loads(said.stdout)
+    result = subprocess.run(job, capture_output=True, text=True, check=False, timeout=250)
+    assert result.returncode == 1
+    report = json.loads(result.stdout)
     assert report["complete"] is False
     assert report["error"].startswith("ZeroDivisionError: division by zero (in fail, <string>, line 7)")
-    assert said.stderr.splitlines()[-1] == f"marketfetch: {report['error']}"
-    assert "Traceback" not in said.stderr
+    assert result.stderr.splitlines()[-1] == f"marketfetch: {report['error']}"
+    assert "Traceback" not in result.stderr
 
-    said = subprocess.run([*job, "--verbose"], capture_output=True, text=True, check=False, timeout=50)
-    assert "Traceback" in said.stderr
-    assert "Exception Group" not in said.stderr
+    result = subprocess.run([*job, "--verbose"], capture_output=True, text=True, check=False, timeout=250)
+    assert "Traceback" in result.stderr
+    assert "Exception Group" not in result.stderr

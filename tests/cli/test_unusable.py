@@ -35,21 +35,21 @@ def test_a_row_that_is_wrong_is_told_and_no_failure(
     marketfetch: Command, exchange: SimulatedExchange, tmp_path: Path
 ) -> None:
     job = words(exchange, f"sqlite:{tmp_path}/market.sqlite")
-    said = marketfetch(*job)
-    assert said.returncode == 0, said.stderr
-    assert said.stdout.startswith("Complete, 1 moment unusable: 1,439 rows written")
-    assert "2026-06-01 01:40 to 2026-06-01 01:41 1 unusable rows" in " ".join(said.stdout.split())
-    assert "1 moment is unusable: the exchange has rows there, and they are wrong" in said.stdout
-    assert "--unusable retry" in said.stdout
-    asked = exchange.record.total
+    result = marketfetch(*job)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("Complete, 1 moment unusable: 1,439 rows written")
+    assert "2026-06-01 01:40 to 2026-06-01 01:41 1 unusable rows" in " ".join(result.stdout.split())
+    assert "1 moment is unusable: the exchange has rows there, and they are wrong" in result.stdout
+    assert "--unusable retry" in result.stdout
+    asked = exchange.request_log.total
     assert marketfetch(*job).returncode == 0
-    assert exchange.record.total == asked
+    assert exchange.request_log.total == asked
 
 
 def test_the_report_has_it_in_json(marketfetch: Command, exchange: SimulatedExchange, tmp_path: Path) -> None:
-    said = marketfetch(*words(exchange, f"sqlite:{tmp_path}/market.sqlite"), "--json")
-    assert said.returncode == 0, said.stderr
-    report = json.loads(said.stdout)
+    result = marketfetch(*words(exchange, f"sqlite:{tmp_path}/market.sqlite"), "--json")
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
     assert report["unusable_moments"] == 1
     unusable = {"start": "2026-06-01T01:40:00Z", "end": "2026-06-01T01:41:00Z"}
     assert report["series"][0]["unusable"] == [unusable]
@@ -60,17 +60,17 @@ def test_rows_may_be_stored_as_they_are(
     marketfetch: Command, exchange: SimulatedExchange, tmp_path: Path, policy: str, rows: int
 ) -> None:
     job = words(exchange, f"sqlite:{tmp_path}/market.sqlite")
-    said = marketfetch(*job, "--unusable", policy, "--json")
-    assert said.returncode == 0, said.stderr
-    assert json.loads(said.stdout)["rows_written"] == rows
+    result = marketfetch(*job, "--unusable", policy, "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["rows_written"] == rows
 
 
 def test_a_policy_that_there_is_not_is_named(
     marketfetch_process: Command, exchange: SimulatedExchange, tmp_path: Path
 ) -> None:
-    said = marketfetch_process(*words(exchange, f"sqlite:{tmp_path}/market.sqlite"), "--unusable", "kep")
-    assert said.returncode == 2
-    assert "--unusable: 'kep' is unknown; did you mean 'keep'?" in said.stderr
+    result = marketfetch_process(*words(exchange, f"sqlite:{tmp_path}/market.sqlite"), "--unusable", "kep")
+    assert result.returncode == 2
+    assert "--unusable: 'kep' is unknown; did you mean 'keep'?" in result.stderr
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "duckdb"])

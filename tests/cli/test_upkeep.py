@@ -70,11 +70,11 @@ def test_refetch_says_what_it_would_do_and_then_what_has_changed(
     sink = SQLiteSink(tmp_path / "m.sqlite")
     chosen = ["-s", "BTCUSDT", "--start", "2026-06-01", "--end", "2026-06-02"]
     before = sink.coverage([BTC])[BTC]
-    simulated.record.clear()
+    simulated.request_log.clear()
     assert main(["refetch", *place(simulated, store), *chosen, "-n"]) == 0
     assert capsys.readouterr().out.startswith("Would fetch again spans of 1 series")
     assert sink.coverage([BTC])[BTC] == before
-    assert not simulated.record.latest
+    assert not simulated.request_log.latest
 
     sink.forget(BTC, SpanSet.of(Span(DAYS.start, DAYS.start + 3 * HOUR)), rows=True)
     assert main(["refetch", *place(simulated, store), *chosen]) == 0
@@ -96,22 +96,22 @@ def test_export_writes_a_file_and_says_what_is_in_it(
     assert main(words) == 2
     assert f"--out: {file} exists" in capsys.readouterr().err
     assert main([*words, "--force", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["rows"], told["complete"], told["file"]) == (48, True, str(file))
+    parsed = json.loads(capsys.readouterr().out)
+    assert (parsed["rows"], parsed["complete"], parsed["file"]) == (48, True, str(file))
 
 
 def test_export_to_standard_output_is_csv_and_nothing_else(
     marketfetch: Command, store: str, tmp_path: Path
 ) -> None:
     SQLiteSink(tmp_path / "m.sqlite").forget(BTC, SpanSet.of(Span(DAYS.start + HOUR, DAYS.start + 2 * HOUR)))
-    said = marketfetch("export", "-t", store, "-o", "-", "--times", "ms")
-    rows = list(csv.DictReader(io.StringIO(said.stdout)))
-    assert (len(rows), rows[0]["open_time"], said.stderr) == (96, str(DAYS.start), "")
-    assert said.returncode == 1, "a moment is missing"
+    result = marketfetch("export", "-t", store, "-o", "-", "--times", "ms")
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert (len(rows), rows[0]["open_time"], result.stderr) == (96, str(DAYS.start), "")
+    assert result.returncode == 1, "a moment is missing"
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected_message"),
     [
         (["export", "-o", "-", "--json"], "--json: the rows go to standard output"),
         (["export", "-o", "-", "--format", "parquet"], "--format: parquet needs a file"),
@@ -134,15 +134,19 @@ def test_export_to_standard_output_is_csv_and_nothing_else(
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_wrong_call_is_refused_in_one_line_and_nothing_is_sent(
-    simulated: SimulatedExchange, store: str, words: list[str], said: str, capfd: pytest.CaptureFixture[str]
+    simulated: SimulatedExchange,
+    store: str,
+    words: list[str],
+    expected_message: str,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    simulated.record.clear()
+    simulated.request_log.clear()
     try:
         code: object = main([*words, "-t", store])
     except SystemExit as exit_:
         code = exit_.code
     out, err = capfd.readouterr()
     assert (code, out) == (2, ""), err
-    assert said in err
+    assert expected_message in err
     assert len(err.splitlines()) == 1
-    assert not simulated.record.latest
+    assert not simulated.request_log.latest

@@ -302,32 +302,32 @@ def test_one_series_is_asked_for_alone() -> None:
 def test_command_line_verifies_and_filters(marketfetch: Command, tmp_path: Path) -> None:
     store = f"sqlite:{tmp_path}/market.sqlite"
     filled(mf.SQLiteSink(tmp_path / "market.sqlite"), empty=minutes(200, 210))
-    said = marketfetch("verify", "--to", store)
-    assert said.returncode == 0, said.stderr
-    assert said.stdout.startswith("100 rows of 1 series compared with the ledger: nothing wrong")
+    result = marketfetch("verify", "--to", store)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("100 rows of 1 series compared with the ledger: nothing wrong")
     assert marketfetch("verify", "--to", store, "--quiet").stdout == ""
 
     with closing(sqlite3.connect(tmp_path / "market.sqlite")) as connection, connection:
         connection.execute("DELETE FROM marketfetch_ohlcv WHERE open_time = ?", [START])
-    said = marketfetch("verify", "--to", store, "--symbol", "BTCUSDT", "--json")
-    assert (said.returncode, said.stderr) == (1, "")
-    told = json.loads(said.stdout)
-    assert (told["ok"], told["findings"][0]["problem"]) == (False, "missing")
+    result = marketfetch("verify", "--to", store, "--symbol", "BTCUSDT", "--json")
+    assert (result.returncode, result.stderr) == (1, "")
+    parsed = json.loads(result.stdout)
+    assert (parsed["ok"], parsed["findings"][0]["problem"]) == (False, "missing")
     assert "1 series with problems" in marketfetch("verify", "--to", store, "--quiet").stdout
-    said = marketfetch("verify", "--to", store, "--symbol", "BTCUSD")
-    assert (said.returncode, said.stdout) == (2, "")
-    assert "--symbol: 'BTCUSD' is not held; did you mean 'BTCUSDT'?" in said.stderr
+    result = marketfetch("verify", "--to", store, "--symbol", "BTCUSD")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "--symbol: 'BTCUSD' is not held; did you mean 'BTCUSDT'?" in result.stderr
 
-    said = marketfetch("coverage", "--to", store, "--symbol", "BTCUSDT", "--exchange", "binance-usdm")
-    assert said.returncode == 1
-    assert said.stdout.startswith("1 series, 1 of them with holes")
-    said = marketfetch("coverage", "--to", store, "--dataset", "funding_rate")
-    assert (said.returncode, said.stdout) == (2, "")
-    assert "--dataset: 'funding_rate' is not held" in said.stderr
+    result = marketfetch("coverage", "--to", store, "--symbol", "BTCUSDT", "--exchange", "binance-usdm")
+    assert result.returncode == 1
+    assert result.stdout.startswith("1 series, 1 of them with holes")
+    result = marketfetch("coverage", "--to", store, "--dataset", "funding_rate")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "--dataset: 'funding_rate' is not held" in result.stderr
 
-    said = marketfetch("forget", "--to", store)
-    assert (said.returncode, said.stdout) == (2, "")
-    assert "--symbol: nothing is chosen; name series by --symbol" in said.stderr
+    result = marketfetch("forget", "--to", store)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "--symbol: nothing is chosen; name series by --symbol" in result.stderr
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "duckdb"])
@@ -343,9 +343,9 @@ def test_commands_of_a_finding_mend_it(
     _delete_rows(tmp_path / f"market.{scheme}", scheme)
     assert json.loads(marketfetch("backfill", *job, "--json").stdout)["requests"] == 0, "it cannot know"
 
-    said = marketfetch("verify", "--to", store, "--json")
-    assert (said.returncode, said.stderr) == (1, "")
-    (finding,) = json.loads(said.stdout)["findings"]
+    result = marketfetch("verify", "--to", store, "--json")
+    assert (result.returncode, result.stderr) == (1, "")
+    (finding,) = json.loads(result.stdout)["findings"]
     assert (finding["problem"], finding["rows"]) == ("missing", 2)
     for command in finding["remedy"].split(" && "):
         program, *words = shlex.split(command)
@@ -358,16 +358,16 @@ def test_commands_of_a_finding_mend_it(
 
     # Without a span all of it is forgotten, and with --rows there is nothing left.
     chosen = ["--to", store, "--symbol", "BTCUSDT"]
-    said = marketfetch("forget", *chosen, "--rows", "--dry-run")
-    assert said.stdout.startswith("Would forget coverage and rows of 1 series"), said.stderr
+    result = marketfetch("forget", *chosen, "--rows", "--dry-run")
+    assert result.stdout.startswith("Would forget coverage and rows of 1 series"), result.stderr
     assert mf.verify(store).rows == before.rows
-    said = marketfetch("forget", *chosen, "--rows", "--json")
-    assert said.returncode == 0, said.stderr
-    (forgotten,) = json.loads(said.stdout)
+    result = marketfetch("forget", *chosen, "--rows", "--json")
+    assert result.returncode == 0, result.stderr
+    (forgotten,) = json.loads(result.stdout)
     assert forgotten["forgotten"] == [{"start": "2026-06-01T00:00:00Z", "end": "2026-06-03T00:00:00Z"}]
-    said = marketfetch("coverage", "--to", store)
-    assert (said.returncode, said.stdout) == (2, "")
-    assert "holds nothing yet" in said.stderr
+    result = marketfetch("coverage", "--to", store)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "holds nothing yet" in result.stderr
 
 
 def _delete_rows(path: Path, scheme: str) -> None:

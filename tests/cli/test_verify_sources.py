@@ -79,11 +79,11 @@ def test_requests_go_through_the_proxies_and_progress_is_shown(
         fill = ["--symbol", "BTCUSDT", "--interval", "1d", "--start", "2024-01-01", "--end", "2024-02-01"]
         assert main(["backfill", *to, *hosts, *fill, "--sources", "archive"]) == 0
         capsys.readouterr()
-        before = len(archive.record.latest)
+        before = len(archive.request_log.latest)
         board = f"file:{tmp_path / 'board'}"
         how = ["--proxy", proxy.url, "--no-direct", "--board", board, "--heartbeat", "0.001"]
         assert main(["verify", *to, *hosts[:4], *how, "--sources"]) == 0
-        assert len(archive.record.latest) > before
+        assert len(archive.request_log.latest) > before
         assert proxy.connections
         assert (tmp_path / "board").is_dir()
-        assert " s: asking what there is" in capsys.readouterr().err
+        assert " s: requesting clock and symbol list" in capsys.readouterr().err

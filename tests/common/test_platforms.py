@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from marketfetch.common import local_resources, platforms
-from marketfetch.common.local_resources import exhausted
-from marketfetch.common.platforms import command_text, patiently
+from marketfetch.common.local_resources import resource_remedy
+from marketfetch.common.platforms import command_text, retry_while_open_elsewhere
 from marketfetch.common.processes import ProcessIdentity
 from marketfetch.errors import SinkUnavailable
 from marketfetch.listeners.terminals import takes_escapes
-from marketfetch.sinks.files.lock_files import claim
+from marketfetch.sinks.files.lock_files import try_lock
 from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.values.spans import format_utc
 from tests.support.batches import EVER, batch, candles
@@ -54,7 +54,7 @@ class Refusals:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A clock of `patiently` that only sleeping moves; the list has the pauses."""
+    """A clock of `retry_while_open_elsewhere` that only sleeping moves; the list has the pauses."""
     made: list[float] = []
     monkeypatch.setattr(platforms, "sleep", made.append)
     monkeypatch.setattr(platforms, "monotonic", lambda: sum(made))
@@ -93,7 +93,7 @@ def test_a_file_that_stays_open_is_a_store_that_is_away(
 def test_other_refusals_are_not_repeated(pauses: list[float]) -> None:
     for error in (PermissionError(13, "Permission denied"), refused(2), FileNotFoundError(2, "No such file")):
         with pytest.raises(OSError, match=str(error.strerror)):
-            patiently(partial(throw, error))
+            retry_while_open_elsewhere(partial(throw, error))
     assert not pauses
 
 
@@ -132,14 +132,14 @@ def test_a_lock_of_this_process_is_known_where_nobody_tells_which_processes_live
     """It could not be removed at its release; nobody has to wait for its lease."""
     monkeypatch.setattr(ProcessIdentity, "is_alive", None)
     lock = tmp_path / "x.lock"
-    first = claim(lock)
+    first = try_lock(lock)
     assert first is not None
-    assert claim(lock) is None
+    assert try_lock(lock) is None
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", lambda _: throw(PermissionError(13, "no")))
         first.release()
     assert lock.exists()
-    second = claim(lock)
+    second = try_lock(lock)
     assert second is not None
     second.release()
     assert not lock.exists()
@@ -184,8 +184,8 @@ def test_the_old_console_of_windows_gets_no_escape_sequences(
 def test_an_unknown_error_is_not_taken_for_a_lack_of_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows says 'Unknown error' for each errno of its network."""
     monkeypatch.setattr(os, "strerror", lambda number: "Unknown error")
-    assert exhausted(None, "Recv failure: Unknown error 10054") is None
-    assert not local_resources.unrouted(None, "Unknown error")
+    assert resource_remedy(None, "Recv failure: Unknown error 10054") is None
+    assert not local_resources.has_no_route(None, "Unknown error")
 
 
 @pytest.mark.parametrize(

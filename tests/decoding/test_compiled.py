@@ -36,9 +36,9 @@ def sign(path: Path) -> None:
 
 def refused(path: Path, message: str) -> None:
     """Assert that nothing is loaded, and that one warning says why and what to do."""
-    with pytest.warns(RuntimeWarning, match=message) as said:
+    with pytest.warns(RuntimeWarning, match=message) as warned:
         assert compiled.load(path) is None
-    (warning,) = said
+    (warning,) = warned
     assert str(path) in str(warning.message)
     assert "pip install --force-reinstall --no-deps marketfetch" in str(warning.message)
 
@@ -109,18 +109,18 @@ def test_a_run_on_a_damaged_installation_is_complete_and_says_so(tmp_path: Path)
     damaged = package / "decoding" / "_rows.so"
     damaged.write_bytes(damaged.read_bytes()[:8_000])
 
-    def said(*words: str) -> str:
+    def output_of(*words: str) -> str:
         command = [sys.executable, "-m", "marketfetch", *words]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=50, check=True)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250, check=True)
         assert done.stderr.count("marketfetch: marketfetch decodes in Python") == 1
         assert "RuntimeWarning" not in done.stderr
         assert str(damaged) in done.stderr
         return done.stdout
 
-    assert said("--version").endswith("\ndecoder: Python\n")
+    assert output_of("--version").endswith("\ndecoder: Python\n")
     hour = (
         "--exchange binance-usdm --symbol BTCUSDT --start 2026-06-01 --end 2026-06-01T01:00Z --to sqlite:m.db"
     )
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"])) as exchange:
-        report = json.loads(said("backfill", *hour.split(), "--base-url", exchange.base_url, "--json"))
+        report = json.loads(output_of("backfill", *hour.split(), "--base-url", exchange.base_url, "--json"))
     assert (report["complete"], report["rows_written"], report["decoder"]) == (True, 60, "Python")

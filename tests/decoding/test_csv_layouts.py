@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from marketfetch.decoding import csv_layouts, native
 from marketfetch.decoding.compiled import COMPILED
 from marketfetch.decoding.csv_layouts import CsvLayout
-from marketfetch.decoding.layouts import Decoded
+from marketfetch.decoding.layouts import DecodedRows
 from marketfetch.errors import AdapterError, DecodeError
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
@@ -31,13 +31,13 @@ CONFIRMED = CsvLayout(PRICES, width=8, time=6, symbol=0, confirm=7)
 compiled_only = pytest.mark.skipif(COMPILED is None, reason="nothing is compiled here")
 
 
-def decode(layout: CsvLayout, pieces: Iterable[bytes], series: Series = MARK) -> Decoded:
+def decode(layout: CsvLayout, pieces: Iterable[bytes], series: Series = MARK) -> DecodedRows:
     """Decode a text and join its blocks, without sorting."""
     blocks = [*layout.decode(pieces, series, SPAN)]
     if not blocks:
-        return Decoded(Columns.empty(series.dataset))
+        return DecodedRows(Columns.empty(series.dataset))
     closed = [block.closed for block in blocks if block.closed is not None]
-    return Decoded(
+    return DecodedRows(
         Columns(
             np.concatenate([block.columns.times for block in blocks]),
             np.concatenate([block.columns.values for block in blocks], axis=1),
@@ -48,7 +48,7 @@ def decode(layout: CsvLayout, pieces: Iterable[bytes], series: Series = MARK) ->
     )
 
 
-def same(one: Decoded, two: Decoded) -> None:
+def same(one: DecodedRows, two: DecodedRows) -> None:
     assert one.columns.times.tobytes() == two.columns.times.tobytes()
     assert one.columns.values.tobytes() == two.columns.values.tobytes()
     assert (one.undecodable, one.broken) == (two.undecodable, two.broken)

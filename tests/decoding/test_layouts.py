@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from marketfetch.decoding.compiled import COMPILED
-from marketfetch.decoding.layouts import Decoded, ObjectLayout, RowLayout, excerpt, parse_json
+from marketfetch.decoding.layouts import DecodedRows, ObjectLayout, RowLayout, excerpt, parse_json
 from marketfetch.decoding.native import read_rows
 from marketfetch.errors import DecodeError
 from marketfetch.testing.contracts.malformed import NOT_A_PAGE, malformed_bodies
@@ -59,7 +59,7 @@ long = st.builds(
 hard = st.one_of(halves(), exponents, long, st.floats(-1e-300, 1e-300).map(repr))
 
 
-def same(one: Decoded, two: Decoded) -> None:
+def same(one: DecodedRows, two: DecodedRows) -> None:
     assert one.columns.times.tobytes() == two.columns.times.tobytes()
     assert one.columns.values.tobytes() == two.columns.values.tobytes()
     assert one.undecodable == two.undecodable
@@ -92,9 +92,9 @@ def pages(draw: st.DrawFn, layout: RowLayout) -> bytes:
 @given(data=st.data())
 def test_the_compiled_decoder_gives_the_same_bits(layout: RowLayout, data: st.DataObject) -> None:
     body = data.draw(pages(layout))
-    fast = layout._fast(body, MARK)
+    fast = layout._decode_compiled(body, MARK)
     if fast is not None:
-        same(fast, layout._careful(body, MARK))
+        same(fast, layout._decode_row_by_row(body, MARK))
 
 
 @pytest.mark.parametrize("layout", [PLAIN, ENVELOPE, SECONDS], ids=["plain", "envelope", "seconds"])
@@ -105,7 +105,7 @@ def test_without_a_compiler_the_careful_decoder_reads_pages(
     body = b'{"code":"0","data":%b}' % rows if layout is ENVELOPE else rows
     compiled = layout.decode(body, MARK)
     monkeypatch.setattr("marketfetch.decoding.native.COMPILED", None)
-    assert layout._fast(body, MARK) is None
+    assert layout._decode_compiled(body, MARK) is None
     same(layout.decode(body, MARK), compiled)
 
 
@@ -115,7 +115,7 @@ def test_ordinary_pages_are_read_by_the_compiled_decoder(rows: list[tuple[str, .
     page = [[60_000 * at, *row] for at, row in enumerate(rows)]
     body = json.dumps(page, separators=(",", ":")).encode()
     expected = [[float(text) for text in row] for row in rows]
-    found = PLAIN._fast(body, MARK)
+    found = PLAIN._decode_compiled(body, MARK)
     assert found is not None
     assert found.columns.values.T.tolist() == expected
 
@@ -178,16 +178,16 @@ def test_this_installation_has_the_compiled_decoder() -> None:
     ],
 )
 def test_what_is_not_quite_a_page_is_left_to_the_careful_decoder(rows: bytes) -> None:
-    found = PLAIN._fast(rows, MARK)
+    found = PLAIN._decode_compiled(rows, MARK)
     if found is not None:  # then the careful decoder does not refuse it
-        same(found, PLAIN._careful(rows, MARK))
+        same(found, PLAIN._decode_row_by_row(rows, MARK))
 
 
 @pytest.mark.parametrize("positions", [(1, 2, 3, 3), (1, 2, 3, 0)])
 def test_odd_layouts_give_what_the_careful_decoder_gives(positions: tuple[int, ...]) -> None:
     layout = RowLayout(dict(zip(PRICES, positions, strict=True)), width=4)
     body = b"[[60000,1,2,3],[120000,4,5,6]]"
-    same(layout.decode(body, MARK), layout._careful(body, MARK))
+    same(layout.decode(body, MARK), layout._decode_row_by_row(body, MARK))
 
 
 def test_a_time_beyond_64_bits_is_refused_whatever_its_unit() -> None:
@@ -278,7 +278,7 @@ def test_a_cut_envelope_is_refused_though_its_rows_are_whole() -> None:
 )
 def test_an_envelope_means_what_parsers_read_in_it(body: bytes) -> None:
     try:
-        expected = ENVELOPE._careful(body, MARK)
+        expected = ENVELOPE._decode_row_by_row(body, MARK)
     except DecodeError:
         with pytest.raises(DecodeError):
             pytest.fail(f"became {len(ENVELOPE.decode(body, MARK).columns)} rows")
@@ -290,7 +290,7 @@ def test_an_envelope_means_what_parsers_read_in_it(body: bytes) -> None:
 def test_ordinary_envelopes_are_read_by_the_compiled_decoder() -> None:
     rows = b'[["0","1","2","1","1","1"]]'
     for body in (b'{"code":"0","msg":"","data":%b}', b' { "data": %b , "code": "0" } '):
-        assert ENVELOPE._fast(body % rows, MARK) is not None
+        assert ENVELOPE._decode_compiled(body % rows, MARK) is not None
 
 
 @pytest.mark.parametrize("layout", [PLAIN, ENVELOPE, ObjectLayout({"open": "o"}, time="t")])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfetch.decoding.layouts import Decoded
+from marketfetch.decoding.layouts import DecodedRows
 from marketfetch.decoding.validation import plausible, validate_page
 from marketfetch.values.datasets import Dataset, datasets
 from marketfetch.values.pages import Columns, RejectedRow
@@ -23,10 +23,10 @@ PART = Slice(SERIES, Span(START, START + 10 * MINUTE), rows=10)
 GOOD = (2.0, 3.0, 1.0, 2.5)
 
 
-def decoded(rows: dict[int, tuple[float, ...]], closed: list[bool] | None = None) -> Decoded:
+def decoded(rows: dict[int, tuple[float, ...]], closed: list[bool] | None = None) -> DecodedRows:
     values = np.array(list(rows.values()), np.float64).T.reshape(4, len(rows))
     flags = None if closed is None else np.array(closed)
-    return Decoded(Columns(np.array(list(rows), np.int64), values), flags)
+    return DecodedRows(Columns(np.array(list(rows), np.int64), values), flags)
 
 
 numbers = st.sampled_from([0.0, -0.0, 1.0, 2.0, 3.0, -1.0, float("nan"), float("inf"), -float("inf")])
@@ -40,7 +40,7 @@ def test_each_row_is_kept_or_counted(
     times = np.array([START + offset for offset, _, _ in rows], np.int64)
     values = np.array([row for _, row, _ in rows], np.float64).reshape(len(rows), 4).T
     closed = np.array([flag for _, _, flag in rows], np.bool_)
-    page = validate_page(Decoded(Columns(times, values), closed, undecodable), PART)
+    page = validate_page(DecodedRows(Columns(times, values), closed, undecodable), PART)
     assert len(page.columns) + sum(page.rejected.values()) == len(rows) + undecodable
     kept = page.columns
     assert kept.is_sorted
@@ -58,7 +58,7 @@ def test_each_row_is_kept_or_counted(
 
 def test_the_last_of_several_rows_of_a_moment_stays() -> None:
     both = Columns(np.array([START, START]), np.array([GOOD, (2.0, 4.0, 1.0, 2.5)]).T)
-    page = validate_page(Decoded(both), PART)
+    page = validate_page(DecodedRows(both), PART)
     assert page.columns.values[1].tolist() == [4.0]
     assert page.rejected == {"duplicate": 1}
 
@@ -90,7 +90,7 @@ def test_a_count_is_whole_and_fits_64_bits(trades: float, sound: bool) -> None:
     part = attrs.evolve(PART, series=Series.of("x", "ohlcv", "S", "1m"))
     values = np.ones((9, 2))
     values[part.series.dataset.index("trades"), 0] = trades
-    rows = Decoded(Columns(np.array([START, START + MINUTE]), values))
+    rows = DecodedRows(Columns(np.array([START, START + MINUTE]), values))
     page = validate_page(rows, part)
     assert plausible(part.series.dataset, values).tolist() == [sound, True]
     assert page.rejected == ({} if sound else {"impossible": 1})
@@ -118,7 +118,7 @@ def test_a_row_without_a_value_is_not_possible_and_not_wrong_for_good(name: str)
     series = Series.of("x", name, "S", "1m")
     nothing = np.full((len(series.dataset.columns), 1), np.nan)
     assert not plausible(series.dataset, nothing).any()
-    page = validate_page(Decoded(Columns(np.array([START]), nothing)), Slice(series, PART.span, rows=10))
+    page = validate_page(DecodedRows(Columns(np.array([START]), nothing)), Slice(series, PART.span, rows=10))
     assert page.rejected == {"without a value": 1}
     assert START in page.without_sound_row
     assert not page.invalid
@@ -137,7 +137,7 @@ def test_wrong_for_good_are_final_rows_with_a_value_where_no_sound_row_stands(
     times = np.array([START + offset for offset, _, _ in rows], np.int64)
     values = np.array([row for _, row, _ in rows], np.float64).reshape(len(rows), 4).T
     closed = np.array([flag for _, _, flag in rows], np.bool_)
-    page = validate_page(Decoded(Columns(times, values), closed), PART)
+    page = validate_page(DecodedRows(Columns(times, values), closed), PART)
     wrong = sorted(
         START + offset
         for offset, row, flag in rows
@@ -157,14 +157,14 @@ def test_a_row_without_its_text_is_told_by_its_values() -> None:
 
 def test_more_wrong_rows_than_any_exchange_has_prove_nothing() -> None:
     times = np.full(10_001, START + 1, np.int64)
-    page = validate_page(Decoded(Columns(times, np.ones((4, 10_001)))), PART)
+    page = validate_page(DecodedRows(Columns(times, np.ones((4, 10_001)))), PART)
     assert (page.invalid, page.storable) == ((), None)
     assert page.rejected == {"off the grid": 10_001}
 
 
 def test_rows_of_text_are_placed_by_their_times() -> None:
     broken = [RejectedRow(START + offset, "undecodable", "[]") for offset in (MINUTE, -MINUTE)]
-    page = validate_page(Decoded(Columns.empty(SERIES.dataset), undecodable=2, broken=broken), PART)
+    page = validate_page(DecodedRows(Columns.empty(SERIES.dataset), undecodable=2, broken=broken), PART)
     assert page.invalid == (broken[0],)
     assert page.without_sound_row == SpanSet.of(Span(START + MINUTE, START + 2 * MINUTE))
     assert page.rejected == {"undecodable": 1, "outside the window": 1}

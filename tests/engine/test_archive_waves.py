@@ -33,13 +33,13 @@ SEEN_BY_COMPARISON = [ArchiveFaultKind.OTHER_VALUES, ArchiveFaultKind.ZERO_VOLUM
 def files_are_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prefer files however little is missing: on loopback the API is sooner."""
     monkeypatch.setattr(waves, "files_end_sooner", lambda *_: True)
-    monkeypatch.setattr(waves, "_WORTH_PAGES", 0)
+    monkeypatch.setattr(waves, "_MIN_PAGES", 0)
 
 
 @pytest.fixture
 def short_rests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let an egress whose connections are cut rest for milliseconds, instead of a second and more."""
-    monkeypatch.setattr(circuit_breaker, "_FIRST_REST", 64)
+    monkeypatch.setattr(circuit_breaker, "_FIRST_PAUSE", 64)
 
 
 def series(symbol: str = "BTCUSDT", dataset: str = "ohlcv", interval: str = "1h") -> Series:
@@ -90,16 +90,16 @@ def test_small_needs_ask_the_archive_nothing() -> None:
     store = MemorySink()
     with site() as place:
         place.fetch(store)
-        assert not place.archive.record.latest
+        assert not place.archive.request_log.latest
         place.fetch(store, end="2026-02-16")  # a daily run
-        assert not place.archive.record.latest
+        assert not place.archive.request_log.latest
     assert not place.files()
 
 
 def test_rest_asks_no_file_though_files_were_sooner(files_are_sooner: None) -> None:
     with site() as place:
         report = place.fetch(MemorySink(), sources="rest")
-        assert not place.archive.record.latest
+        assert not place.archive.request_log.latest
     assert report.complete
 
 
@@ -185,7 +185,7 @@ def test_a_blocked_file_host_stops_no_run(files_are_sooner: None) -> None:
     store = MemorySink()
     with site(ArchiveFaults(kinds=[ArchiveFaultKind.BLOCKED], rate=1.0)) as place:
         report = place.fetch(store)
-        assert len(place.archive.record.latest) <= 2 * CONCURRENCY
+        assert len(place.archive.request_log.latest) <= 2 * CONCURRENCY
     assert report.complete
     assert any(isinstance(event, FileRejected) for event in place.events)
 
@@ -222,11 +222,11 @@ def test_the_next_run_does_not_wait_for_the_end_of_a_ban(files_are_sooner: None)
     with site(ArchiveFaults(kinds=[ArchiveFaultKind.BLOCKED], rate=1.0)) as place:
         pool = RotatingProxies([])
         assert place.fetch(MemorySink(), pool).complete
-        asked = len(place.archive.record.latest)
+        asked = len(place.archive.request_log.latest)
         report = place.fetch(MemorySink(), pool)  # within the two minutes of the ban
         assert report.complete
         assert report.archive.rejected
-        assert len(place.archive.record.latest) == asked
+        assert len(place.archive.request_log.latest) == asked
 
 
 def test_a_file_host_that_asks_to_wait_for_an_hour_is_not_waited_for(

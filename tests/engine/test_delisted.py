@@ -116,10 +116,10 @@ def test_a_name_that_nobody_knows_gets_the_usual_hint() -> None:
     with site(now=NOW, former=FORMER) as place:
         report = place.fetch(MemorySink(), symbols="BTCUSD", start=START)
         assert report.unknown == {"BTCUSD": "unknown symbol; did you mean 'BTCUSDT' or 'ETHUSDT'?"}
-        place.archive.record.clear()
+        place.archive.request_log.clear()
         for sources, name in (("rest", "LUNAUSDT"), ("auto", "BTCUSDT")):
             place.fetch(MemorySink(), symbols=name, start="2026-02-10", sources=sources)
-        assert not place.archive.record.latest
+        assert not place.archive.request_log.latest
 
 
 def test_what_one_run_of_a_session_learns_from_an_archive_is_not_told_to_one_without() -> None:
@@ -268,7 +268,7 @@ def test_rows_of_an_older_instrument_of_the_same_name_are_not_mixed_in(
     older = MarketInstrument.parse("LITUSDT", moment("2025-10-20"), moment("2025-11-30"))
     series, store = Series.of("binance-usdm", "ohlcv", "LITUSDT", "1h"), MemorySink()
     monkeypatch.setattr(waves, "files_end_sooner", lambda *_: True)
-    monkeypatch.setattr(waves, "_WORTH_PAGES", 0)
+    monkeypatch.setattr(waves, "_MIN_PAGES", 0)
     with site(market=market, former=GeneratedMarket([older], seed=1)) as place:
         for sources in ("auto", "archive"):
             place.events.clear()

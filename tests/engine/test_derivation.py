@@ -96,7 +96,7 @@ class SlowMemory(MemorySink):
 def test_progress_counts_the_rows_of_composites(world: World) -> None:
     slow = World(world.exchange, settings=Settings(heartbeat=0.02, batch_rows=4))
     assert run(slow.pipeline(SlowMemory(), **query("BTCUSDT", "ETHUSDT"))).complete
-    beats = [(beat.rows_written, beat.rows_planned) for beat in slow.heard(Heartbeat)]
+    beats = [(beat.rows_written, beat.rows_planned) for beat in slow.events_of(Heartbeat)]
     assert any(written < planned == 72 for written, planned in beats)
     assert all(written <= planned for written, planned in beats)
 

@@ -32,7 +32,7 @@ from marketfetch.values.query import AllSymbols, Query
 from marketfetch.values.settings import Settings
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
-from marketfetch.values.times import parse_time, steady_clock
+from marketfetch.values.times import SteadyClock, parse_time
 from tests.support.worlds import HOUR, MINUTE, World, assert_holds, run
 
 NOON = parse_time("now", "2026-11-01T12:00:00Z", 0)
@@ -44,7 +44,7 @@ def reported(
     store: MemorySink, now: int, *, skew: int = 0, faults: Faults | None = None
 ) -> tuple[World, Report]:
     """A run up to now, with a local clock that is right."""
-    local = steady_clock()
+    local = SteadyClock()
     began = local()
 
     def clock() -> int:
@@ -65,7 +65,7 @@ def test_a_clock_that_runs_ahead_closes_no_candle_too_soon(skew: int) -> None:
     (line,) = report.series
     assert report.complete
     assert store.read(line.series, Span(0, 2 * NOON)).times[-1] == NOON - 2 * MINUTE
-    assert [event.ahead for event in world.heard(ClockSkewDetected)] == [pytest.approx(skew, abs=MINUTE)]
+    assert [event.ahead for event in world.events_of(ClockSkewDetected)] == [pytest.approx(skew, abs=MINUTE)]
 
 
 @pytest.mark.parametrize("skew", [-2 * HOUR, -YEAR])
@@ -77,7 +77,7 @@ def test_the_time_between_two_clocks_is_reported_missing(skew: int) -> None:
     assert (line.rows, line.wanted) == (0, Span(NOON - HOUR, NOON))
     assert SpanSet.of(line.wanted) == line.missing[0].spans
     assert "clock" in line.missing[0].reason
-    assert len(world.heard(ClockSkewDetected)) == 1
+    assert len(world.events_of(ClockSkewDetected)) == 1
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FaultKind if kind.startswith("clock_")])
@@ -86,8 +86,8 @@ def test_a_clock_that_is_wrong_once_is_requested_again(kind: FaultKind) -> None:
     world, report = reported(MemorySink(), NOON + 1000, faults=faults)
     assert report.complete
     assert report.series[0].wanted == Span(NOON - HOUR, NOON - MINUTE)
-    assert world.exchange.record.faults == {kind: 1}
-    assert not world.heard(ClockSkewDetected)
+    assert world.exchange.request_log.faults == {kind: 1}
+    assert not world.events_of(ClockSkewDetected)
 
 
 def test_a_small_clock_skew_is_not_reported() -> None:
@@ -95,7 +95,7 @@ def test_a_small_clock_skew_is_not_reported() -> None:
     assert report.complete
     assert report.series[0].wanted.end == NOON - 3 * MINUTE
     assert world.asked(TIME) == 1
-    assert not world.heard(ClockSkewDetected)
+    assert not world.events_of(ClockSkewDetected)
 
 
 @pytest.mark.parametrize("kind", [FaultKind.DATE_AHEAD, FaultKind.DATE_BEHIND])
@@ -105,7 +105,7 @@ def test_a_proxy_that_writes_its_own_date_into_every_answer_decides_nothing(kind
     assert report.complete
     assert report.series[0].wanted.end == NOON - 3 * MINUTE
     assert world.asked(TIME) == 2  # the answer contradicts the header, and says the same again
-    assert not world.heard(ClockSkewDetected)
+    assert not world.events_of(ClockSkewDetected)
 
 
 def test_the_time_is_requested_once_while_the_clocks_agree() -> None:
@@ -205,9 +205,9 @@ def test_a_paginator_that_makes_no_headway_is_stopped() -> None:
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=4)) as exchange:
         query = World(exchange).pipeline(None)._config.query  # the same small job
         report = run(Pipeline(Circular(exchange.base_url), query, MemorySink()))
-        asked = exchange.record.total
+        asked = exchange.request_log.total
     assert not report.complete
-    assert "PaginationError: 20 answers in a row settled nothing new" in report.series[0].missing[0].reason
+    assert "PaginationError: 20 answers in a row decided nothing new" in report.series[0].missing[0].reason
     assert asked < 30
 
 
@@ -228,7 +228,7 @@ def test_a_series_is_stopped_after_three_rejected_requests() -> None:
         query = World(exchange).pipeline(None)._config.query  # the same small job
         settings = Settings(concurrency=4)
         report = run(Pipeline(Wrong(exchange.base_url), query, MemorySink(), settings=settings))
-        asked = exchange.record.statuses[400]
+        asked = exchange.request_log.statuses[400]
     (line,) = report.series
     assert SpanSet(tuple(each for task in line.missing for each in task.spans)) == SpanSet.of(line.wanted)
     assert any("3 requests in a row were rejected" in task.reason for task in line.missing)

@@ -43,7 +43,7 @@ def test_four_equal_egresses_share_the_weight_and_no_request_is_refused(
                 MemorySink(), proxies=proxies.urls, symbols=SYMBOLS, datasets=datasets, end="2026-06-15"
             )
         )
-        weights, statuses = exchange.record.weights, exchange.record.statuses
+        weights, statuses = exchange.request_log.weights, exchange.request_log.statuses
     assert report.complete
     assert set(statuses) == {200}
     assert len(weights) == 4
@@ -75,7 +75,7 @@ def test_a_job_beyond_the_budget_waits_for_the_next_window_and_is_never_refused(
     skew: int, egresses: int
 ) -> None:
     options = SimulatorOptions(
-        limits=LimitRules(usdm_weight=SECOND.capacity, period_scale=1 / 60), clock_skew=skew, latency=0.01
+        limits=LimitRules(futures_weight=SECOND.capacity, period_scale=1 / 60), clock_skew=skew, latency=0.01
     )
     with (
         SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=2), options) as exchange,
@@ -84,7 +84,7 @@ def test_a_job_beyond_the_budget_waits_for_the_next_window_and_is_never_refused(
         query = Query(symbols="BTCUSDT", start="2026-05-01", end="2026-06-15")
         pool = RotatingProxies(proxies.urls, direct=False)
         report = run(Pipeline(SmallUsdm(exchange.base_url), query, MemorySink(), proxies=pool))
-        statuses, weights = exchange.record.statuses, exchange.record.weights
+        statuses, weights = exchange.request_log.statuses, exchange.request_log.weights
     assert report.complete
     assert set(statuses) == {200}
     assert weights.total() > SECOND.capacity * egresses
@@ -93,12 +93,12 @@ def test_a_job_beyond_the_budget_waits_for_the_next_window_and_is_never_refused(
 @pytest.mark.parametrize("rate", [0.3, 1.0])
 @pytest.mark.parametrize("kind", [FaultKind.DATE_AHEAD, FaultKind.DATE_BEHIND])
 def test_dates_that_are_a_year_wrong_lead_to_no_refusal(kind: FaultKind, rate: float) -> None:
-    limits = LimitRules(usdm_weight=SECOND.capacity, period_scale=1 / 60)
+    limits = LimitRules(futures_weight=SECOND.capacity, period_scale=1 / 60)
     options = SimulatorOptions(limits=limits, faults=Faults(rate=rate, kinds=[kind]))
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=2), options) as exchange:
         query = Query(symbols="BTCUSDT", start="2026-05-01", end="2026-06-15")
         report = run(Pipeline(SmallUsdm(exchange.base_url), query, MemorySink()))
-        statuses, weights = exchange.record.statuses, exchange.record.weights
+        statuses, weights = exchange.request_log.statuses, exchange.request_log.weights
     assert report.complete
     assert set(statuses) == {200}
     assert weights.total() > SECOND.capacity
@@ -116,6 +116,6 @@ def test_pages_are_as_large_as_the_share_of_the_budget_allows(kind: type[Rotatin
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=2)) as exchange:
         query = Query(symbols="BTCUSDT", start="2026-06-01", end="2026-06-15")
         report = run(Pipeline(BinanceUsdm(exchange.base_url), query, MemorySink(), proxies=kind([])))
-        asked = [seen.params["limit"] for seen in exchange.record.latest if seen.path.endswith("klines")]
+        asked = [seen.params["limit"] for seen in exchange.request_log.latest if seen.path.endswith("klines")]
     assert report.complete
     assert str(rows) in asked

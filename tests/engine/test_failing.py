@@ -67,7 +67,7 @@ async def test_a_temporary_fault_leaves_no_trace(
     world.exchange.faults = Faults(rate=0.7, kinds=[fault], seed=1, paths=[KLINES], times=1)
     store = MemorySink()
     report = await world.pipeline(store, symbols=SYMBOLS)
-    assert world.exchange.record.faults[fault] > 0
+    assert world.exchange.request_log.faults[fault] > 0
     assert report.complete, report.as_dict()
     for line in report.series:
         assert_holds(store, market, line.series, line.wanted)
@@ -81,7 +81,7 @@ async def test_what_never_passes_is_missing_with_its_reason(world: World) -> Non
     assert line.missing[0].spans.hull == line.wanted
     assert "ExchangeNotAvailable" in line.missing[0].reason
     assert report.retries["ExchangeNotAvailable"] > 0
-    assert any(event.final for event in world.heard(RequestFailed))
+    assert any(event.final for event in world.events_of(RequestFailed))
 
 
 async def test_impossible_rows_are_counted_and_reported(world: World) -> None:
@@ -180,7 +180,7 @@ async def test_a_failed_run_ends_with_an_event_that_has_its_report(world: World,
     assert isinstance(finished, RunFinished)
     assert str(error) in str(finished.report.error)
     assert finished.report.requests > 0
-    assert len(world.heard(RunFinished)) == 1
+    assert len(world.events_of(RunFinished)) == 1
 
 
 @attrs.define
@@ -235,7 +235,7 @@ async def test_a_cancelled_run_leaves_nothing_behind_and_can_be_finished(
     with scope:
         await pipeline
     assert scope.cancelled_caught
-    assert not world.heard(RunFinished)
+    assert not world.events_of(RunFinished)
     stopped = pipeline.report()
     assert not stopped.complete
     assert stopped.rows_written > 0
@@ -254,23 +254,30 @@ async def test_leaving_the_iteration_early_stops_the_run(world: World) -> None:
     await anext(batches)
     await batches.aclose()
     # Requests in flight may still arrive; the hundred pages after them are not requested.
-    asked = world.exchange.record.total
+    asked = world.exchange.request_log.total
     await anyio.sleep(0.2)
-    assert world.exchange.record.total <= asked + QUICK.concurrency < 100
+    assert world.exchange.request_log.total <= asked + QUICK.concurrency < 100
 
 
 def test_everything_a_run_says_is_free_of_credentials(
     market: GeneratedMarket, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
-    said: Sequence[object] = ()
+    shown_values: Sequence[object] = ()
     with SimulatedExchange(market) as exchange, LocalProxies(2, credentials=("anna", "hunter2")) as proxies:
         exchange.faults = Faults(rate=0.5, kinds=[FaultKind.STATUS_502], paths=[KLINES], times=2)
         world = World(exchange, settings=QUICK)
         proxies[0].mode = ProxyMode.DEMAND_CREDENTIALS
         pipeline = world.pipeline(MemorySink(), proxies=proxies.urls)
         report = run(pipeline)
-        said = [*world.events, report, report.as_dict(), repr(pipeline), pipeline.report(), caplog.text]
-    assert world.heard(RequestFailed)
-    assert "hunter2" not in repr(said)
-    assert "anna" not in repr(said)
+        shown_values = [
+            *world.events,
+            report,
+            report.as_dict(),
+            repr(pipeline),
+            pipeline.report(),
+            caplog.text,
+        ]
+    assert world.events_of(RequestFailed)
+    assert "hunter2" not in repr(shown_values)
+    assert "anna" not in repr(shown_values)

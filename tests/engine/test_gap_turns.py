@@ -11,7 +11,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from marketfetch.engine.pages.gap_turns import GapTurns
-from marketfetch.engine.requester import RowFinder
+from marketfetch.engine.pages.row_finder import RowFinder
 from marketfetch.engine.state import SeriesState
 from marketfetch.planning.batches import FetchTask
 from marketfetch.planning.gap_hints import ProbableGap
@@ -28,7 +28,7 @@ GAP = Span(-3 * MINUTE, 100 * PAGES * MINUTE)
 class FoundGap:
     """Stands in for the longer candles."""
 
-    async def gaps(self, _series: Series, _missing: Span, _page_size: int) -> Sequence[ProbableGap]:
+    async def find_gaps(self, _series: Series, _missing: Span, _page_size: int) -> Sequence[ProbableGap]:
         return [ProbableGap(GAP, None)]
 
 
@@ -72,7 +72,7 @@ async def test_three_pages_of_a_gap_go_one_at_a_time_at_most(*, last_is_empty: b
     """The page before the gap comes first. Of the others one may cross the gap, or have a row."""
     pages = Pages()
     task = FetchTask(candles(), SpanSet.of(GAP), TimeWindowPaginator(), 100)
-    await pages.turns.look(task, GAP.end)
+    await pages.turns.find_gaps(task, GAP.end)
     async with anyio.create_task_group() as group:
         for number in range(-2, PAGES):
             group.start_soon(pages.request, number)
@@ -94,7 +94,7 @@ async def test_three_pages_of_a_gap_go_one_at_a_time_at_most(*, last_is_empty: b
 
 async def test_a_page_with_a_row_lets_all_others_go() -> None:
     pages = Pages()
-    await pages.turns.look(FetchTask(candles(), SpanSet.of(GAP), TimeWindowPaginator(), 100), GAP.end)
+    await pages.turns.find_gaps(FetchTask(candles(), SpanSet.of(GAP), TimeWindowPaginator(), 100), GAP.end)
     async with anyio.create_task_group() as group:
         for number in range(PAGES):
             group.start_soon(pages.request, number)
@@ -110,7 +110,7 @@ async def test_series_with_the_same_gap_do_not_share_turns() -> None:
     turns = GapTurns(cast("RowFinder", FoundGap()))
     for symbol in ("AUSDT", "BUSDT"):
         series, pages = candles(symbol), Pages(turns)
-        await turns.look(FetchTask(series, SpanSet.of(GAP), TimeWindowPaginator(), 100), GAP.end)
+        await turns.find_gaps(FetchTask(series, SpanSet.of(GAP), TimeWindowPaginator(), 100), GAP.end)
         async with anyio.create_task_group() as group:
             for number in range(PAGES):
                 group.start_soon(pages.request, number, series)

@@ -51,6 +51,7 @@ class RowGroups(Grouping):
     """The same with transactions of exactly 30 rows where so many are ready."""
 
     row_group_rows = 30
+    transaction_rows = 100
 
 
 def write_all(store: Grouping, batches: Sequence[Batch]) -> tuple[list[Series], list[Series]]:

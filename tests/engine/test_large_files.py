@@ -27,11 +27,11 @@ def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("marketfetch.decoding.csv_layouts._BLOCK", 1_000)
     monkeypatch.setattr("marketfetch.archives.containers._PIECE", 500)
     monkeypatch.setattr(waves, "files_end_sooner", lambda *_: True)
-    monkeypatch.setattr(waves, "_WORTH_PAGES", 0)
+    monkeypatch.setattr(waves, "_MIN_PAGES", 0)
 
 
 def statuses(place: Site, name: str) -> list[int]:
-    return [seen.status for seen in place.archive.record.latest if seen.path.endswith(name)]
+    return [seen.status for seen in place.archive.request_log.latest if seen.path.endswith(name)]
 
 
 def test_a_file_is_fetched_in_parts_and_read_in_pieces() -> None:

@@ -79,7 +79,7 @@ async def test_no_plan_begins_before_there_is_room_for_its_rows() -> None:
     for part in taken:
         assert part is not None
         assert builder.finish(part) is None
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         assert await queue.get() is not None
 
 
@@ -95,10 +95,10 @@ def test_a_partition_is_written_once_and_other_sinks_get_batches_of_their_size(t
         run(memory.pipeline(MemorySink(), start="2026-03-20", end="2026-06-10"))
     months = [
         np.datetime64(int(event.batch.columns.times[0]), "ms").astype("datetime64[M]")
-        for event in parquet.heard(BatchWritten)
+        for event in parquet.events_of(BatchWritten)
     ]
     assert sorted(map(str, months)) == ["2026-03", "2026-04", "2026-05", "2026-06"]
-    assert max(event.batch.rows for event in memory.heard(BatchWritten)) == DEFAULT_BATCH_ROWS
+    assert max(event.batch.rows for event in memory.events_of(BatchWritten)) == DEFAULT_BATCH_ROWS
 
 
 class Ending(MemorySink):

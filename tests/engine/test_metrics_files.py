@@ -73,12 +73,12 @@ class Site:
     def series(self, dataset: str = "open_interest") -> Series:
         return Series.of(self.venue, dataset, VENUES[self.venue][1], "5m")
 
-    def heard(self, kind: type) -> int:
+    def count_of(self, kind: type) -> int:
         return sum(isinstance(event, kind) for event in self.events)
 
     def asked(self) -> int:
         """Return how many pages of statistics were requested."""
-        return sum("/futures/data/" in seen.path for seen in self.exchange.record.latest)
+        return sum("/futures/data/" in seen.path for seen in self.exchange.request_log.latest)
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def test_files_have_what_the_api_no_longer_serves(venue: str, dataset: str) -> N
         report = place.fetch(store, dataset)
         assert_holds(store, place.market, place.series(dataset), span_of(START, END))
         # Midnight of the first day is in the file of the day before; the API has the last 30 days.
-        assert place.heard(FileFetched) == 1 + 20
+        assert place.count_of(FileFetched) == 1 + 20
         assert place.asked() <= 20
         again = place.fetch(store, dataset)
     assert report.complete
@@ -136,7 +136,7 @@ def test_files_and_api_agree_where_both_have_rows(venue: str, dataset: str) -> N
         asked = place.asked()
         place.fetch(by_api, dataset, **days, sources="rest")
         series = place.series(dataset)
-        assert place.heard(FileFetched) == 4
+        assert place.count_of(FileFetched) == 4
         assert place.asked() > asked == 0
     assert len(by_files.read(series, span)) == 3 * STEPS_A_DAY
     assert_same(by_files.read(series, span), by_api.read(series, span))
@@ -158,7 +158,7 @@ def test_rest_and_other_intervals_ask_no_file() -> None:
             (line,) = report.series
             assert [gap.reason for gap in line.missing] == ["older than the exchange serves (30 days)"]
             assert line.missing[0].spans.hull == BEFORE_API
-        assert not place.archive.record.latest
+        assert not place.archive.request_log.latest
 
 
 def test_what_neither_has_is_missing_for_both_reasons() -> None:
@@ -174,9 +174,9 @@ def test_what_neither_has_is_missing_for_both_reasons() -> None:
         assert gap.spans.hull == Span(
             span_of("2026-05-20", START).start, span_of("2026-06-01", START).start + 5 * MINUTE
         )
-        seen, asked = place.heard(FileFetched), place.asked()
+        seen, asked = place.count_of(FileFetched), place.asked()
         place.fetch(store, start="2026-05-20")
-        assert (place.heard(FileFetched), place.asked()) == (seen, asked)
+        assert (place.count_of(FileFetched), place.asked()) == (seen, asked)
     assert not report.complete
 
 
@@ -242,13 +242,13 @@ def test_a_few_missing_rows_are_not_looked_for_in_every_run() -> None:
     faults = ArchiveFaults(kinds=["text_value"], rate=1.0, keys="*-2026-06-*")
     with site("binance-usdm", faults) as place:
         first = place.fetch(store, end="2026-06-28")
-        files = place.heard(FileFetched)
+        files = place.count_of(FileFetched)
         again = place.fetch(store, end="2026-06-28")
         assert not again.complete
         assert [gap.spans for gap in again.series[0].missing] == [
             gap.spans for gap in first.series[0].missing
         ]
-        assert place.heard(FileFetched) == files
+        assert place.count_of(FileFetched) == files
         for key in place.archive.keys("data/futures/um/daily/metrics/BTCUSDT/"):
             if key.endswith("zip"):
                 place.archive.reissue(key)
@@ -274,7 +274,7 @@ def test_an_archive_that_is_away_costs_only_what_it_alone_has() -> None:
     store = MemorySink()
     with site("binance-usdm", ArchiveFaults(kinds=["blocked"], rate=1.0)) as place:
         report = place.fetch(store)
-        assert place.heard(FileRejected)
+        assert place.count_of(FileRejected)
         (line,) = report.series
         assert line.missing[0].spans.hull == BEFORE_API
         rest = Span(BEFORE_API.end, span_of(START, END).end)

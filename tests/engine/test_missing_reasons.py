@@ -68,7 +68,7 @@ def test_what_was_given_up_keeps_its_reason_and_the_rest_was_not_asked() -> None
     gaps = state.report(Span(0, 600_000), "stopped").missing
     assert [(gap.kind, gap.reason) for gap in gaps] == [
         (MissingReason.TOO_OLD, "too old"),
-        (MissingReason.NOT_ASKED, "stopped"),
+        (MissingReason.NOT_REQUESTED, "stopped"),
     ]
 
 

@@ -17,12 +17,15 @@ import marketfetch as mf
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.engine import planner
 from marketfetch.engine.archives import waves
-from marketfetch.planning.batches import OwnWork
+from marketfetch.planning.batches import ProcessingCost
 from marketfetch.planning.estimates import estimate_limit
 from marketfetch.plans import LimitPlan, Plan, PlanComparison
+from marketfetch.proxies.registry import Registry
 from marketfetch.reports import Report
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, LocalProxies, SimulatedExchange, SimulatorOptions
+from marketfetch.values.settings import Settings
+from marketfetch.values.times import SteadyClock, parse_time
 from tests.support.sites import site
 from tests.support.worlds import World, run, span_of
 
@@ -99,7 +102,7 @@ def test_a_store_with_gaps() -> None:
 
 def test_files_and_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waves, "files_end_sooner", lambda *_: True)
-    monkeypatch.setattr(waves, "_WORTH_PAGES", 0)
+    monkeypatch.setattr(waves, "_MIN_PAGES", 0)
     with site() as place:
         plan, report = planned(place.pipeline(MemorySink(), end="2026-02-20"))
     assert_right(report)
@@ -161,7 +164,7 @@ def test_a_plan_asks_for_the_clock_and_the_listing_alone_and_makes_no_file(tmp_p
     with world() as place:
         pipeline = place.pipeline(mf.SQLiteSink(f"{tmp_path}/new.sqlite"), symbols=[*SYMBOLS, "ABSENTUSDT"])
         plan = anyio.run(pipeline.plan)
-        paths = {seen.path for seen in place.exchange.record.latest}
+        paths = {seen.path for seen in place.exchange.request_log.latest}
     assert paths == {"/fapi/v1/time", "/fapi/v1/exchangeInfo"}
     assert not [*tmp_path.iterdir()]
     assert plan.unknown == {"ABSENTUSDT": "unknown symbol; mf.instruments and `marketfetch symbols` list all"}
@@ -227,7 +230,16 @@ def test_the_seconds_are_computed_on_a_thread(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_is_spent_already_makes_a_plan_longer() -> None:
-    with world() as place:
+    local = SteadyClock()
+    began, minute = local(), parse_time("now", "2026-11-01T12:00:01Z", 0)
+
+    def clock() -> int:
+        """Begin with a minute, in which the weight is counted; by the real time it may be about to end."""
+        return minute + local() - began
+
+    options = SimulatorOptions(limits=None, now=clock)
+    with SimulatedExchange(GeneratedMarket(SYMBOLS), options) as exchange:
+        place = World(exchange, settings=Settings(concurrency=8, clock=clock), registry=Registry(clock))
         pipeline = place.pipeline(None, symbols=SYMBOLS, start="2026-01-01")
 
         async def plans() -> tuple[Plan, Plan]:
@@ -244,7 +256,9 @@ def test_what_is_spent_already_makes_a_plan_longer() -> None:
 def test_the_seconds_are_those_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     plans = []
     for factor in (1, 1_000):
-        monkeypatch.setattr(planner, "measure_own_work", partial(OwnWork, 1e-4 * factor, 1e-7 * factor))
+        monkeypatch.setattr(
+            planner, "measure_processing_cost", partial(ProcessingCost, 1e-4 * factor, 1e-7 * factor)
+        )
         with world() as place:
             plan, report = planned(place.pipeline(MemorySink(), symbols=SYMBOLS, end="2026-06-20"))
         assert_right(report)  # the run chooses the same pages on a slow machine

@@ -110,7 +110,7 @@ def test_every_row_that_is_held_is_released_once(
     assert budget.in_use == 0
 
 
-class Choosy(MemorySink):
+class RefusingSink(MemorySink):
     """Raises an error for every batch of one symbol."""
 
     def __init__(self, symbol: str, error: Exception) -> None:
@@ -121,12 +121,12 @@ class Choosy(MemorySink):
     def writer(self) -> Iterator[Writer]:
         with super().writer() as write:
 
-            def choose(batch: Batch) -> None:
+            def write_or_raise(batch: Batch) -> None:
                 if batch.series.symbol == self._symbol:
                     raise self._error
                 write(batch)
 
-            yield choose
+            yield write_or_raise
 
 
 @attrs.frozen
@@ -142,9 +142,9 @@ class Ending:
 ENDINGS = {
     "complete": lambda: Ending(MemorySink()),
     "with composites": lambda: Ending(MemorySink(), composite=True),
-    "with a refused series": lambda: Ending(Choosy("ETHUSDT", RowsRefused("too large"))),
-    "with a refused composite": lambda: Ending(Choosy("MT", RowsRefused("too large")), composite=True),
-    "failed by the store": lambda: Ending(Choosy("ETHUSDT", SinkError("no permission"))),
+    "with a refused series": lambda: Ending(RefusingSink("ETHUSDT", RowsRefused("too large"))),
+    "with a refused composite": lambda: Ending(RefusingSink("MT", RowsRefused("too large")), composite=True),
+    "failed by the store": lambda: Ending(RefusingSink("ETHUSDT", SinkError("no permission"))),
     "failed by a refused location": lambda: Ending(MemorySink(), FaultKind.STATUS_451),
     "incomplete": lambda: Ending(MemorySink(), FaultKind.STATUS_503),
     "cancelled": lambda: Ending(MemorySink(), cancelled=True),

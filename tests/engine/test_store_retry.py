@@ -27,7 +27,7 @@ from tests.support.worlds import World, run
 QUICK = RetryPolicy(attempts=4, initial=0.001, cap=0.001)
 
 
-class Fickle(MemorySink):
+class FlakySink(MemorySink):
     """A store that is unavailable at the first two calls of each method."""
 
     def __init__(self) -> None:
@@ -64,14 +64,14 @@ class Fickle(MemorySink):
 
 
 def test_every_call_of_a_store_is_retried() -> None:
-    store = Fickle()
+    store = FlakySink()
     with SimulatedExchange(GeneratedMarket(["BTCUSDT", "ETHUSDT"])) as exchange:
         world = World(exchange, settings=Settings(retries=QUICK))
         symbols = ["BTCUSDT", "ETHUSDT"]
         report = run(world.pipeline(store, symbols=symbols, composites=[Composite("MIX", tuple(symbols))]))
     assert report.complete
     assert set(store.calls) == {"prepare", "coverage", "writer", "write", "read"}
-    messages = [event.message for event in world.heard(WaitingForStore)]
+    messages = [event.message for event in world.events_of(WaitingForStore)]
     assert sorted(messages) == sorted(f"{what}: away" for what in store.calls for _ in range(2))
 
 
@@ -83,32 +83,32 @@ def _call(retrier: StoreRetrier, work: Callable[[], object]) -> object:
 
 
 def test_the_error_of_the_last_attempt_is_raised() -> None:
-    heard: list[Event] = []
+    events: list[Event] = []
     calls = iter(range(10))
 
     def away() -> None:
         raise SinkUnavailable(f"call {next(calls)}")
 
     with pytest.raises(SinkUnavailable, match="call 3"):
-        _call(StoreRetrier(QUICK, heard.append), away)
-    assert [event.attempt for event in heard if isinstance(event, WaitingForStore)] == [1, 2, 3]
+        _call(StoreRetrier(QUICK, events.append), away)
+    assert [event.attempt for event in events if isinstance(event, WaitingForStore)] == [1, 2, 3]
 
 
 def test_a_permanent_error_is_raised_at_once() -> None:
-    heard: list[Event] = []
+    events: list[Event] = []
 
     def refuse() -> None:
         raise SinkError("no")
 
     with pytest.raises(SinkError, match="no"):
-        _call(StoreRetrier(QUICK, heard.append), refuse)
-    assert not heard
+        _call(StoreRetrier(QUICK, events.append), refuse)
+    assert not events
 
 
 @pytest.mark.parametrize("refused", [False, True])
 def test_that_the_store_answers_again_is_told(*, refused: bool) -> None:
     """Also if it refuses the rows: the run goes on with the other series, and waits no more."""
-    heard: list[Event] = []
+    events: list[Event] = []
     errors: list[SinkError | None] = [SinkUnavailable("away"), RowsRefused("no") if refused else None]
 
     def work() -> None:
@@ -117,10 +117,10 @@ def test_that_the_store_answers_again_is_told(*, refused: bool) -> None:
 
     async def main() -> None:
         with suppress(RowsRefused):
-            await StoreRetrier(QUICK, heard.append).call_in_thread(work)
+            await StoreRetrier(QUICK, events.append).call_in_thread(work)
 
     anyio.run(main)
-    assert [type(event) for event in heard] == [WaitingForStore, StoreRecovered]
+    assert [type(event) for event in events] == [WaitingForStore, StoreRecovered]
 
 
 def test_a_wait_for_a_store_can_be_cancelled() -> None:
@@ -130,7 +130,7 @@ def test_a_wait_for_a_store_can_be_cancelled() -> None:
     async def main() -> None:
         waiting = anyio.Event()
         retrier = StoreRetrier(RetryPolicy(initial=1000, cap=1000), lambda _: waiting.set())
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             async with anyio.create_task_group() as group:
                 group.start_soon(retrier.call_in_thread, away)
                 await waiting.wait()
@@ -142,11 +142,12 @@ def test_a_wait_for_a_store_can_be_cancelled() -> None:
 
 
 async def test_a_thread_that_was_left_behind_emits_no_event() -> None:
-    let_go, ended = threading.Event(), threading.Event()
+    begun, let_go, ended = threading.Event(), threading.Event(), threading.Event()
     events: list[Event] = []
 
     def come_too_late() -> None:
-        let_go.wait(20)
+        begun.set()
+        let_go.wait(60)
         raise SinkUnavailable("too late")
 
     def work() -> None:
@@ -155,8 +156,10 @@ async def test_a_thread_that_was_left_behind_emits_no_event() -> None:
         finally:
             ended.set()
 
-    with anyio.move_on_after(0.05):
-        await run_in_thread(work)
+    async with anyio.create_task_group() as group:
+        group.start_soon(run_in_thread, work)
+        assert await to_thread.run_sync(begun.wait, 20)
+        group.cancel_scope.cancel()
     let_go.set()
-    assert await to_thread.run_sync(ended.wait, 10)
+    assert await to_thread.run_sync(ended.wait, 20)
     assert not events

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import io
+import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import anyio
@@ -46,7 +49,7 @@ SLOW = {ArchiveFaultKind.BOMB, ArchiveFaultKind.SLOW_DOWN, ArchiveFaultKind.CUT_
 def files_are_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prefer files however little is missing, and let the API serve a test as fast as it can."""
     monkeypatch.setattr(waves, "files_end_sooner", lambda *_: True)
-    monkeypatch.setattr(waves, "_WORTH_PAGES", 0)
+    monkeypatch.setattr(waves, "_MIN_PAGES", 0)
     pool = LimitPool("okx history-candles", 100_000, 2_000)
     monkeypatch.setattr(okx.Ohlcv, "cost", lambda endpoint, rows: Cost(pool))
 
@@ -82,7 +85,7 @@ def assert_true(store: MemorySink, place: Site, symbol: str, span: Span) -> None
 
 def asked(place: Site) -> Counter[int]:
     """Return how many requests the archive has answered, by status."""
-    return Counter(seen.status for seen in place.archive.record.latest)
+    return Counter(seen.status for seen in place.archive.request_log.latest)
 
 
 def test_an_archive_alone_fills_a_store() -> None:
@@ -94,13 +97,43 @@ def test_an_archive_alone_fills_a_store() -> None:
         for symbol in symbols:
             assert_true(store, place, symbol, span_of("2025-12-10", "2026-02-04"))
             assert not any(entry.verified for entry in store.provenance(series(symbol)))
-        kinds = {seen.kind for seen in place.archive.record.latest}
+        kinds = {seen.kind for seen in place.archive.request_log.latest}
     assert report.complete
     # December, January, and four days of February: the last one begins on the 3rd at 16:00 UTC.
     assert report.archive.files == report.archive.unverified == 2 * (2 + 4)
     assert report.archive.rows == report.rows_written == 2 * 56 * 1440
     assert kinds == {"file"}  # neither a listing nor a checksum is requested
     assert not any(event.verified for event in place.events if isinstance(event, FileFetched))
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bytes], ids=["gzip", "plain"])
+def test_files_may_be_gzip_or_plain_text(
+    compress: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(okx.CandleFiles, "suffix", ".csv.gz")
+    store = MemorySink()
+    with site() as place:
+        with zipfile.ZipFile(io.BytesIO(place.archive.read(JANUARY))) as zipped:
+            (text,) = map(zipped.read, zipped.namelist())
+        key = f"{JANUARY.removesuffix('.zip')}.csv.gz"
+        place.archive.put(key, compress(text))
+        report = place.fetch(store, symbols=SPOT, interval="1m", start="2026-01-02", end="2026-01-30")
+        assert_true(store, place, SPOT, span_of("2026-01-02", "2026-01-30"))
+    assert report.complete
+    assert (report.archive.files, report.archive.rows) == (1, 28 * 1440)
+    assert [entry.key for entry in store.provenance(series())] == [key]
+
+
+def test_a_zip_by_name_has_to_be_one() -> None:
+    store = MemorySink()
+    with site() as place:
+        place.archive.put(JANUARY, gzip.compress(b"no zip"))
+        place.fetch(
+            store, symbols=SPOT, interval="1m", start="2026-01-02", end="2026-01-30", sources="archive"
+        )
+    assert "expected a zip file with" in next(
+        event.reason for event in place.events if isinstance(event, FileRejected)
+    )
 
 
 def test_days_are_those_of_hong_kong() -> None:
@@ -202,14 +235,14 @@ def test_files_of_a_year_before_the_archive_are_not_requested() -> None:
         place.fetch(
             MemorySink(), symbols=SPOT, interval="1m", start="2019-11-28", end="2019-11-30", sources="archive"
         )
-        assert not place.archive.record.latest
+        assert not place.archive.request_log.latest
 
 
 def test_files_that_are_not_published_yet_are_not_requested() -> None:
     day = {"start": "2026-02-02T16:00Z", "end": "2026-02-03T16:00Z"}  # the 3rd in Hong Kong
     with site(now="2026-02-05T15:50Z") as place:
         place.fetch(MemorySink(), None, symbols=SPOT, interval="1m", **day)
-        assert not place.archive.record.latest
+        assert not place.archive.request_log.latest
         place.clock = moment("2026-02-05T16:10Z")
         place.fetch(MemorySink(), None, symbols=SPOT, interval="1m", **day)
         assert place.files() == 1
@@ -233,7 +266,7 @@ def test_a_blocked_file_host_stops_no_run() -> None:
     store = MemorySink()
     with site(ArchiveFaults(kinds=[ArchiveFaultKind.BLOCKED], rate=1.0)) as place:
         report = place.fetch(store, symbols=SPOT, interval="1m", start=START, end=END)
-        assert len(place.archive.record.latest) <= CONCURRENCY
+        assert len(place.archive.request_log.latest) <= CONCURRENCY
         assert_true(store, place, SPOT, span_of(START, END))
     assert report.complete
     assert report.archive.rejected
@@ -264,7 +297,7 @@ def test_the_first_answer_tells_how_large_a_file_is(monkeypatch: pytest.MonkeyPa
     with site(ranges=ranges) as place:
         report = place.fetch(store, symbols=SPOT, interval="1m", sources="archive", start=start, end=end)
         assert_true(store, place, SPOT, span_of(start, end))
-        (key,) = {seen.path.lstrip("/") for seen in place.archive.record.latest}
+        (key,) = {seen.path.lstrip("/") for seen in place.archive.request_log.latest}
         size = len(place.archive.read(key))
         assert size > 20_000
         assert asked(place) == ({206: -(-size // 20_000)} if ranges else {200: 1})
@@ -315,7 +348,7 @@ def test_a_plan_has_the_files_by_name_and_requests_none(sources: str) -> None:
             MemorySink(), symbols=SPOT, interval="1m", sources=sources, start="2025-12-10", end="2026-02-04"
         )
         plan = anyio.run(pipeline.plan)
-        assert not place.archive.record.latest
+        assert not place.archive.request_log.latest
         report = anyio.run(pipeline.run)
     assert report.complete
     assert plan.series[0].unlisted_files == plan.archive.requests == report.archive.files == 2 + 4

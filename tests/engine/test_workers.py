@@ -55,11 +55,11 @@ async def test_every_series_holds_the_rows_of_the_exchange(world: World, market:
 async def test_the_second_run_asks_for_nothing(world: World) -> None:
     store = MemorySink()
     await world.pipeline(store, symbols=SYMBOLS)
-    asked = world.exchange.record.total
+    asked = world.exchange.request_log.total
     report = await world.pipeline(store, symbols=SYMBOLS)
     assert report.complete
     assert (report.requests, report.rows_written) == (0, 0)
-    assert world.exchange.record.total == asked
+    assert world.exchange.request_log.total == asked
 
 
 async def test_only_the_hole_and_the_earlier_start_are_fetched(world: World, market: GeneratedMarket) -> None:
@@ -158,7 +158,7 @@ def test_a_run_up_to_now_catches_up_with_what_closes_meanwhile(market: Generated
         report = run(world.pipeline(MemorySink(), start=now() - HOUR, end="now"))
     assert report.complete
     assert report.series[0].rows == 60 + 3 - 2  # without the open candle, and the one that may be revised
-    assert len(world.heard(RoundStarted)) == 2
+    assert len(world.events_of(RoundStarted)) == 2
 
 
 def test_composites_follow_from_their_members_only_where_all_have_the_candle() -> None:

@@ -75,7 +75,7 @@ async def test_plain_requests_are_forwarded(exchange: SimulatedExchange, proxies
             for proxy in proxies:
                 assert (await fetcher.fetch(ping(exchange), egress(proxy))).status == 200
     assert [proxy.connections for proxy in proxies] == [1, 1, 1]
-    assert [exchange.record.requests[proxy.source] for proxy in proxies] == [5, 5, 5]
+    assert [exchange.request_log.requests[proxy.source] for proxy in proxies] == [5, 5, 5]
 
 
 async def test_tls_goes_through_tunnels_that_are_kept(
@@ -172,7 +172,8 @@ async def test_trouble_with_a_proxy_is_named(
     proxies: LocalProxies,
 ) -> None:
     target = tls_exchange if tls else exchange
-    fetcher = CurlFetcher(certificate=target.certificate, timeout=0.3)
+    # Of the others an answer has to come.
+    fetcher = CurlFetcher(certificate=target.certificate, timeout=0.3 if mode is ProxyMode.HANG else 20.0)
     kind, message = MODES[mode]
     await switch(proxies[0], mode)
     error = await caught(fetcher, ping(target), egress(proxies[0]))
@@ -305,7 +306,7 @@ async def test_http_2_shares_one_connection(tls_exchange: SimulatedExchange) -> 
     async with fetcher.session(), anyio.create_task_group() as tasks:
         for _ in range(10):
             tasks.start_soon(fetcher.fetch, ping(tls_exchange), Egress("Direct"))
-    assert tls_exchange.record.total == 10
+    assert tls_exchange.request_log.total == 10
 
 
 def test_nothing_shows_a_credential() -> None:

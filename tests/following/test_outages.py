@@ -46,14 +46,16 @@ def test_an_outage_of_exchange_or_network_is_waited_for_and_made_up(what: str) -
             async with world.following(store) as following:
                 await until(lambda: covered_until(store) > NOON)
                 away(is_away=True)
-                world.exchange.record.clear()
+                world.exchange.request_log.clear()
                 before = world.clock()
                 await anyio.sleep(2 * 3600)
                 (health,) = following.health()
                 assert health.last_error
                 assert health.lag is not None
                 assert health.lag > 3600
-                assert world.exchange.record.total < (world.clock() - before) / 1000 / 5, "it does not spin"
+                assert world.exchange.request_log.total < (world.clock() - before) / 1000 / 5, (
+                    "it does not spin"
+                )
                 away(is_away=False)
                 await until(lambda: covered_until(store) > before + 2 * HOUR)
                 await minutes_pass(store, 3)
@@ -109,15 +111,15 @@ def test_a_jump_of_the_wall_clock_changes_nothing(jump: int) -> None:
     store = MemorySink()
     with followed_world() as world:
 
-        async def work() -> int:
+        async def work() -> None:
             async with world.following(store):
                 await until(lambda: covered_until(store) > NOON)
                 world.wall_error = jump
                 await minutes_pass(store, 90)  # the run that begins after an hour reads the wall clock
-                return world.clock() - covered_until(store)
+                # Half an hour is 1.8 s, which may pass on a busy machine; by the wall clock it is always 3 h.
+                await until(lambda: world.clock() - covered_until(store) < 30 * MINUTE)
 
-        late = world.run(work)
-        assert late < 30 * MINUTE
+        world.run(work)
         assert_true(store, world.exchange.market)
 
 

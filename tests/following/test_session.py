@@ -38,7 +38,7 @@ def pipeline(exchange: SimulatedExchange, session: Session, sink: Sink, **query:
 
 
 def asked(exchange: SimulatedExchange, path: str) -> int:
-    return sum(seen.path == path for seen in exchange.record.latest)
+    return sum(seen.path == path for seen in exchange.request_log.latest)
 
 
 def test_runs_of_a_session_ask_once_for_clock_and_listing(exchange: SimulatedExchange) -> None:
@@ -58,13 +58,13 @@ def test_one_more_candle_costs_one_request_and_no_connection(exchange: Simulated
     async def work() -> None:
         async with Session() as session:
             await pipeline(exchange, session, store)
-            exchange.record.clear()
+            exchange.request_log.clear()
             report = await pipeline(exchange, session, store, end="2026-06-02T00:01Z")
             assert report.rows_written == 1
 
     anyio.run(work)
-    assert exchange.record.total == 1
-    assert not exchange.record.connections
+    assert exchange.request_log.total == 1
+    assert not exchange.request_log.connections
 
 
 def test_pipelines_of_a_session_run_side_by_side_and_share_the_listing(exchange: SimulatedExchange) -> None:

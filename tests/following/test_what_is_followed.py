@@ -72,10 +72,10 @@ def test_events_and_candles_are_followed_at_their_own_due_times() -> None:
                 await until(lambda: covered_until(store, funding) > start - HOUR)
                 await until(lambda: len(following.health()) == 2)
                 events = len(store.read(funding, Span(0, 2 * NOON)))
-                world.exchange.record.clear()
+                world.exchange.request_log.clear()
                 await until(lambda: len(store.read(funding, Span(0, 2 * NOON))) > events)
                 await minutes_pass(store, 5)
-                return sum(seen.path == "/fapi/v1/fundingRate" for seen in world.exchange.record.latest)
+                return sum(seen.path == "/fapi/v1/fundingRate" for seen in world.exchange.request_log.latest)
 
         requests = world.run(work)
         assert requests <= 6, "one round: the event, and twice that there is none after it"
@@ -119,7 +119,7 @@ def test_two_pipelines_of_a_session_follow_two_intervals() -> None:
         world.run(work)
         assert_true(store, world.exchange.market)
         assert_true(store, world.exchange.market, hours)
-        paths = [seen.path for seen in world.exchange.record.latest]
+        paths = [seen.path for seen in world.exchange.request_log.latest]
         assert paths.count("/fapi/v1/exchangeInfo") == 1
 
 
@@ -167,8 +167,11 @@ def test_ctrl_c_ends_follow_and_returns_the_health(tmp_path: Path) -> None:
     main = threading.main_thread().ident
     assert main is not None
 
+    sent: list[Event] = []
+
     def interrupt(event: Event) -> None:
-        if isinstance(event, BatchWritten):
+        if isinstance(event, BatchWritten) and not sent:  # a second one would interrupt the end
+            sent.append(event)
             signal.pthread_kill(main, signal.SIGINT)
 
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=4)) as exchange:
@@ -287,11 +290,11 @@ def test_without_a_store_nothing_is_requested_twice() -> None:
         async def work() -> None:
             async with world.following(NullSink()):
                 await until(lambda: len(finished(world)) == 1)
-                world.exchange.record.clear()
+                world.exchange.request_log.clear()
                 await until(lambda: len(finished(world)) == 2)
 
         world.run(work)
-        starts = [seen.params.get("startTime") for seen in world.exchange.record.latest]
+        starts = [seen.params.get("startTime") for seen in world.exchange.request_log.latest]
     assert min(int(start) for start in starts if start) > NOON
 
 
@@ -379,7 +382,7 @@ def test_the_report_of_a_follow_has_everything_from_the_start_to_the_last_round(
 
         async def work() -> Report:
             async with pipeline.follow() as following:
-                assert pipeline.report().error == "nothing was asked yet"
+                assert pipeline.report().error == "nothing was requested yet"
                 await until(lambda: covered_until(store) > NOON)
                 await minutes_pass(store, 70)  # the second run of the follow has begun
                 assert following.report().complete

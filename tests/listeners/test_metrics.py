@@ -65,16 +65,16 @@ def test_every_request_ends_as_one_event(fetched: tuple[World, Report]) -> None:
     ends = [event for event in world.events if isinstance(event, RequestEvent)]
     assert len(ends) == report.requests
     assert sum(event.weight for event in ends) == report.weight
-    assert {event.limit for event in ends} == {"binance-usdm weight"}
+    assert {event.limit for event in ends} == {"binance-futures weight"}
     assert all(event.latency > 0 for event in ends)
     assert all(event.wait >= 0 for event in ends)
-    assert {event.path for event in world.heard(RequestAnswered)} >= {"/fapi/v1/exchangeInfo"}
+    assert {event.path for event in world.events_of(RequestAnswered)} >= {"/fapi/v1/exchangeInfo"}
 
 
 def test_a_page_has_its_size_and_a_failure_its_series_and_error(fetched: tuple[World, Report]) -> None:
     world, _ = fetched
-    assert all(event.size > 50 * event.rows for event in world.heard(PageFetched))
-    failures = world.heard(RequestFailed)
+    assert all(event.size > 50 * event.rows for event in world.events_of(PageFetched))
+    failures = world.events_of(RequestFailed)
     assert failures
     assert {event.series.symbol for event in failures if event.series} <= {*SYMBOLS}
     assert any(event.series for event in failures)
@@ -84,11 +84,11 @@ def test_a_page_has_its_size_and_a_failure_its_series_and_error(fetched: tuple[W
 
 
 def test_one_listener_tells_the_runs_of_two_pipelines_apart() -> None:
-    heard: list[Event] = []
+    events: list[Event] = []
     with SimulatedExchange(GeneratedMarket(SYMBOLS), SimulatorOptions(limits=None)) as exchange:
         for venue in ("binance-usdm", "binance-spot", "binance-spot"):
-            run(World(exchange, venue, listeners=[heard.append]).pipeline(MemorySink()))
-    runs = {event.run_id: event.exchange for event in heard}
+            run(World(exchange, venue, listeners=[events.append]).pipeline(MemorySink()))
+    runs = {event.run_id: event.exchange for event in events}
     assert sorted(runs.values()) == ["binance-spot", "binance-spot", "binance-usdm"]
     assert "" not in runs
 
@@ -116,7 +116,7 @@ def test_prometheus_counts_what_the_report_says(fetched: tuple[World, Report]) -
     assert total("marketfetch_rows_fetched_total") == report.rows_written
     assert total("marketfetch_request_retries_total") == sum(report.retries.values())
     assert total("marketfetch_request_duration_seconds_count") == report.requests
-    assert total("marketfetch_batches_written_total") == len(world.heard(BatchWritten))
+    assert total("marketfetch_batches_written_total") == len(world.events_of(BatchWritten))
     assert total("marketfetch_covered_until_timestamp_seconds", symbol="BTCUSDT") == 1_781_136_000
     assert total("marketfetch_runs_total", outcome="complete") == 1
     families = {family.name for family in registry.collect()}
@@ -161,10 +161,10 @@ def test_an_older_batch_does_not_move_the_end_of_a_series_back() -> None:
 
 
 def test_egresses_are_counted_by_state() -> None:
-    states = ["ready", "ready", "resting 12 s", "banned until 2026-06-01T00:00:00Z", "on probation"]
+    states = ["ready", "ready", "circuit open 12 s", "banned until 2026-06-01T00:00:00Z", "circuit half-open"]
     beat = Heartbeat(1.0, 0, 0, 0, 0, [EgressReport(str(n), state=state) for n, state in enumerate(states)])
     found = {each.labels["state"]: each.value for each in Measurer().measure(beat)}
-    assert found == {"ready": 2, "waiting": 0, "on probation": 1, "resting": 1, "banned": 1}
+    assert found == {"ready": 2, "waiting": 0, "circuit half-open": 1, "circuit open": 1, "banned": 1}
 
 
 def _gauges(measurer: Measurer, event: Event) -> dict[str, float]:
@@ -173,11 +173,11 @@ def _gauges(measurer: Measurer, event: Event) -> dict[str, float]:
 
 
 def test_egresses_of_several_pools_are_counted_together() -> None:
-    measurer, both = Measurer(), (EgressReport("direct"), EgressReport("Proxy 1", state="resting 12 s"))
+    measurer, both = Measurer(), (EgressReport("direct"), EgressReport("Proxy 1", state="circuit open 12 s"))
     _gauges(measurer, Heartbeat(1.0, 0, 0, 0, 0, both, exchange="okx"))
     _gauges(measurer, Heartbeat(1.0, 0, 0, 0, 0, both, exchange="binance-usdm"))
     found = _gauges(measurer, Heartbeat(2.0, 0, 0, 0, 0, both[:1], exchange="okx"))
-    assert (found["ready"], found["resting"]) == (1, 1)
+    assert (found["ready"], found["circuit open"]) == (1, 1)
 
 
 def test_incomplete_series_of_several_pipelines_are_counted_together() -> None:
@@ -226,14 +226,14 @@ def test_a_registry_that_has_a_metric_already_stays_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "expected_message"),
     [
         (PrometheusListener, r"^registry: 'main' is not a CollectorRegistry; give one, or leave it out"),
         (OpenTelemetryListener, "^provider: 'main' is not a MeterProvider; give one"),
     ],
 )
-def test_what_keeps_no_metrics_is_refused(make: Callable[[Any], object], said: str) -> None:
+def test_what_keeps_no_metrics_is_refused(make: Callable[[Any], object], expected_message: str) -> None:
     pytest.importorskip("prometheus_client")
     pytest.importorskip("opentelemetry.metrics")
-    with pytest.raises(ConfigurationError, match=said):
+    with pytest.raises(ConfigurationError, match=expected_message):
         make("main")

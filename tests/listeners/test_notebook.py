@@ -38,7 +38,7 @@ def test_pytest_is_no_notebook() -> None:
 
 
 def test_before_the_plan_the_bar_has_no_end() -> None:
-    assert "asking what there is" in html_of()
+    assert "requesting clock and symbol list" in html_of()
     assert "<progress></progress>" in html_of()
 
 
@@ -70,9 +70,9 @@ def test_a_network_that_is_dead_before_the_plan_is_told_with_its_end() -> None:
         for number in range(1, 5)
     ]
     assert "given up" not in html_of(*failed[:3])
-    told = "no answer: no &lt;route&gt;; attempt 4, given up in about 23.0 s"
-    assert told in html_of(*failed)
-    assert told not in html_of(*failed, RequestAnswered("/time", "Direct"))
+    text = "no answer: no &lt;route&gt;; attempt 4, given up in about 23.0 s"
+    assert text in html_of(*failed)
+    assert text not in html_of(*failed, RequestAnswered("/time", "Direct"))
 
 
 def test_the_time_left_has_the_waits_for_a_limit() -> None:

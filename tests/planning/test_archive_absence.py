@@ -20,7 +20,7 @@ YEAR = SpanSet.of(span_of("2024-01-01", "2024-12-01"))
 
 def known(interval: Interval, listed: set[CalendarPeriod]) -> FilesRead:
     """Return files of months and days, each of which was listed."""
-    read = FilesRead(interval, parts=2, listed=listed)
+    read = FilesRead(interval, grains=2, listed=listed)
     read.listings = 2
     return read
 
@@ -34,7 +34,7 @@ def test_nothing_is_proved_without_files_or_by_half_a_listing() -> None:
     half = files("2024-03")
     half.listings = 1
     assert not half.empty(YEAR, NOW)
-    only = FilesRead(HOURS, parts=1, listed={CalendarPeriod.parse("2024-03")})
+    only = FilesRead(HOURS, grains=1, listed={CalendarPeriod.parse("2024-03")})
     only.listings = 1
     assert not only.empty(YEAR, NOW)  # of the only part, two listings have to agree
     only.listings = 2

@@ -8,7 +8,7 @@ from typing import Literal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfetch.planning.first_row_search import Question, seek_first
+from marketfetch.planning.first_row_search import Question, search_first_row
 from marketfetch.values.intervals import Interval
 from marketfetch.values.spans import Span
 
@@ -18,13 +18,13 @@ COARSER = [Interval.parse(name) for name in ("5m", "30m", "4h", "1d", "1w", "1M"
 
 
 def found(
-    seeking: Generator[Question, Sequence[int], int | None],
+    search: Generator[Question, Sequence[int], int | None],
     times: Sequence[int],
     cap: int,
     anchor: Literal["start", "end"],
 ) -> tuple[int | None, list[Question]]:
     """Answer as an exchange does that never gives more than `cap` rows."""
-    asked = [next(seeking)]
+    asked = [next(search)]
     while True:
         question = asked[-1]
         # A coarser candle exists if it has a row.
@@ -32,7 +32,7 @@ def found(
         inside = [time for time in opens if time in question.span]
         most = min(question.rows, cap)
         try:
-            asked.append(seeking.send(inside[:most] if anchor == "start" else inside[-most:]))
+            asked.append(search.send(inside[:most] if anchor == "start" else inside[-most:]))
         except StopIteration as stop:
             return stop.value, asked
 
@@ -57,8 +57,8 @@ def test_it_is_the_first_one_whatever_the_hint_says(  # noqa: PLR0917  # drawn b
 ) -> None:
     times = [step * MINUTE for step in sorted(steps)]
     span = Span(start * MINUTE, (start + length) * MINUTE)
-    seeking = seek_first(GRID, span, rows, anchor=anchor, hint=None if hint is None else hint * MINUTE)
-    first, asked = found(seeking, times, cap, anchor)
+    search = search_first_row(GRID, span, rows, anchor=anchor, hint=None if hint is None else hint * MINUTE)
+    first, asked = found(search, times, cap, anchor)
     assert first == min((time for time in times if time in span), default=None)
     for question in asked:
         assert span.start <= question.span.start < question.span.end <= span.end
@@ -69,7 +69,7 @@ def test_a_right_hint_costs_a_handful_and_a_wrong_one_little_more() -> None:
     times = range(67_000 * MINUTE, 70_000 * MINUTE, MINUTE)
 
     def cost(hint: int | None, cap: int = 100) -> int:
-        first, asked = found(seek_first(GRID, span, rows, anchor="end", hint=hint), times, cap, "end")
+        first, asked = found(search_first_row(GRID, span, rows, anchor="end", hint=hint), times, cap, "end")
         assert first == 67_000 * MINUTE
         return len(asked)
 
@@ -93,8 +93,8 @@ def test_coarser_candles_lead_to_the_end_of_a_hole(
     """Rows before a hole, then a hole of up to two years, then rows up to the end of the span."""
     times = [*range(max(0, start - 50), start), *range(start + hole, start + hole + length)]
     span = Span(start * MINUTE, (start + hole + length) * MINUTE)
-    seeking = seek_first(GRID, span, rows, anchor="end", coarser=COARSER)
-    first, asked = found(seeking, [time * MINUTE for time in times], rows // shorter, "end")
+    search = search_first_row(GRID, span, rows, anchor="end", coarser=COARSER)
+    first, asked = found(search, [time * MINUTE for time in times], rows // shorter, "end")
     assert first == (start + hole) * MINUTE
     assert len(asked) <= 9
 
@@ -109,16 +109,16 @@ def test_coarser_candles_that_mislead_find_a_row_all_the_same(
 ) -> None:
     """Whatever coarser candles say: a result is a row, and there is one if there is any row."""
     times, span = [step * MINUTE for step in sorted(steps)], Span(0, 5_000 * MINUTE)
-    seeking = seek_first(GRID, span, rows, anchor="end", coarser=COARSER)
-    told, question = list(lies), next(seeking)
+    search = search_first_row(GRID, span, rows, anchor="end", coarser=COARSER)
+    answers, question = list(lies), next(search)
     while True:
         given_ = [time for time in times if time in question.span][-question.rows :]
         if question.interval != GRID:
-            lie = told.pop() if told else set()
+            lie = answers.pop() if answers else set()
             opens = {question.interval.floor(step * MINUTE) for step in lie}
             given_ = [time for time in sorted(opens) if time in question.span]
         try:
-            question = seeking.send(given_)
+            question = search.send(given_)
         except StopIteration as stop:
             first = stop.value
             break

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfetch.planning.gap_hints import ProbableGap, seek_gaps
+from marketfetch.planning.gap_hints import ProbableGap, search_gaps
 from marketfetch.values.intervals import Interval
 from marketfetch.values.spans import DAY, MINUTE, Span
 
@@ -17,10 +17,10 @@ COARSER = [Interval.parse(name) for name in ("5m", "30m", "4h", "1d", "1w", "1M"
 
 def found(times: list[int], span: Span, page: int, rows: int) -> tuple[list[ProbableGap], int]:
     """Answer as an exchange does whose longer candles are those that have a row."""
-    seeking, asked, answer = seek_gaps(span, page, rows, COARSER, GRID), 0, None
+    search, asked, answer = search_gaps(span, page, rows, COARSER, GRID), 0, None
     while True:
         try:
-            question = next(seeking) if answer is None else seeking.send(answer)
+            question = next(search) if answer is None else search.send(answer)
         except StopIteration as stop:
             return stop.value, asked
         asked += 1

@@ -44,7 +44,7 @@ def test_a_spelling_means_one_symbol(name: str, series: list[Series], symbol: st
 
 
 @pytest.mark.parametrize(
-    ("name", "series", "said"),
+    ("name", "series", "expected_message"),
     [
         ("BTCUSD", USDM, r"symbols: 'BTCUSD' is not held; did you mean 'BTCUSDT'"),
         ("btcusd", USDM, r"symbols: 'btcusd' is not held; did you mean 'BTCUSDT'"),
@@ -66,9 +66,9 @@ def test_a_spelling_means_one_symbol(name: str, series: list[Series], symbol: st
     ],
 )
 def test_a_name_that_means_none_or_several_is_refused_with_the_choice(
-    name: str, series: list[Series], said: str
+    name: str, series: list[Series], expected_message: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match=said):
+    with pytest.raises(ConfigurationError, match=expected_message):
         series_meant([name], series)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketfetch.decoding.layouts import Decoded
+from marketfetch.decoding.layouts import DecodedRows
 from marketfetch.decoding.validation import validate_page
 from marketfetch.planning.paginators import CursorPaginator, ProgressGuard, TimeWindowPaginator
 from marketfetch.protocols import PageOutcome, Paginator
@@ -76,7 +76,7 @@ def slices_with_pages(draw: st.DrawFn, series: Series) -> tuple[Slice, Page]:
         columns.values[1] -= np.array(
             draw(st.lists(st.booleans(), min_size=len(times), max_size=len(times))), float
         )
-    page = validate_page(Decoded(columns, undecodable=draw(st.integers(0, 1))), part)
+    page = validate_page(DecodedRows(columns, undecodable=draw(st.integers(0, 1))), part)
     if part.bad_answers:
         same = draw(st.lists(st.booleans(), min_size=len(page.invalid), max_size=len(page.invalid)))
         suspects = tuple(row for row, kept in zip(page.invalid, same, strict=True) if kept)
@@ -228,7 +228,7 @@ def test_a_chain_takes_in_what_a_server_gives_that_ignores_the_far_end(newest_fi
 
     def answer(part: Slice) -> Page:
         given = times[times < part.span.end][-5:] if newest_first else times[times >= part.span.start][:5]
-        page = validate_page(Decoded(rows_at(EVENTS, given.tolist())), part)
+        page = validate_page(DecodedRows(rows_at(EVENTS, given.tolist())), part)
         guard.observe(chain.outcome(part, page))
         return page
 
@@ -360,7 +360,7 @@ def test_wrong_rows_deny_nothing_beyond_them(paginator: TimeWindowPaginator) -> 
     part = Slice(series, Span(START, START + 10 * MINUTE), rows=10)
     late = [START + 5 * MINUTE + 7, START + 6 * MINUTE + 7]
     page = validate_page(
-        Decoded(rows_at(series, late)), attrs.evolve(part, absent_once=SpanSet.of(part.span))
+        DecodedRows(rows_at(series, late)), attrs.evolve(part, absent_once=SpanSet.of(part.span))
     )
     outcome = paginator.outcome(attrs.evolve(part, absent_once=SpanSet.of(part.span)), page)
     far = Span(START + 7 * MINUTE, START + 10 * MINUTE)

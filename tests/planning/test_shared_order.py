@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from marketfetch.planning.batches import FetchTask
 from marketfetch.planning.paginators import CursorPaginator, TimeWindowPaginator
-from marketfetch.planning.shared_order import FileOrder, Gap, Pace, SharedOrder, gaps_of
-from marketfetch.sharing import Place
+from marketfetch.planning.shared_order import FileOrder, Pace, SharedOrder, UnfetchedSpan, unfetched_spans
+from marketfetch.sharing import ProcessRank
 from marketfetch.values.series import Series
 from marketfetch.values.spans import MINUTE, Span, SpanSet
 
@@ -39,12 +39,12 @@ def pace(now: float, batch: float = 0.1) -> Pace:
 
 
 def order() -> SharedOrder:
-    return SharedOrder(parts=1)
+    return SharedOrder(shares=1)
 
 
 @given(minutes, minutes)
 def test_gaps_hold_what_is_left_and_nothing_that_is_taken(missing: SpanSet, taken: SpanSet) -> None:
-    gaps = list(gaps_of(task(missing), taken))
+    gaps = list(unfetched_spans(task(missing), taken))
     held = SpanSet.of(*(gap.span for gap in gaps))
     assert held & missing == missing - taken
     assert not held & missing & taken
@@ -53,15 +53,15 @@ def test_gaps_hold_what_is_left_and_nothing_that_is_taken(missing: SpanSet, take
 
 @given(minutes)
 def test_moments_that_were_never_missing_divide_no_gap(missing: SpanSet) -> None:
-    assert len(list(gaps_of(task(missing), SpanSet()))) == bool(missing)
+    assert len(list(unfetched_spans(task(missing), SpanSet()))) == bool(missing)
 
 
 def test_processes_that_begin_together_begin_at_different_places() -> None:
     names = [attrs.evolve(SERIES, symbol=name) for name in "ABCD"]
-    gaps = [Gap(task(SpanSet.of(span(0, 1000)), series), span(0, 1000)) for series in names]
+    gaps = [UnfetchedSpan(task(SpanSet.of(span(0, 1000)), series), span(0, 1000)) for series in names]
     starts = []
     for before in range(8):
-        first, *others = order().choose(gaps, Place(before, 7), pace(0.0, 0.1))
+        first, *others = order().choose(gaps, ProcessRank(before, 7), pace(0.0, 0.1))
         assert others == gaps[names.index(first.task.series) + 1 :], "the part goes on to the end of the line"
         starts.append(names.index(first.task.series) * 1000 + first.span.start // MINUTE)
     assert starts[0] == 0
@@ -70,60 +70,60 @@ def test_processes_that_begin_together_begin_at_different_places() -> None:
 
 
 def test_a_piece_of_the_line_where_nobody_works_is_taken_from_its_beginning() -> None:
-    chooser, gap = order(), Gap(task(SpanSet.of(span(0, 1000))), span(0, 1000))
+    chooser, gap = order(), UnfetchedSpan(task(SpanSet.of(span(0, 1000))), span(0, 1000))
     first = attrs.evolve(gap, span=span(0, 300))
-    assert chooser.choose([first], Place(), pace(0.0, 0.1)) == [first]
-    assert chooser.choose([gap], Place(), pace(0.9, 0.1)) != [gap], "somebody may have just ended there"
-    assert chooser.choose([gap], Place(), pace(1.0, 0.1)) == [gap]
-    assert chooser.choose([gap], Place(), pace(1.0, 1.0)) != [gap], "batches that take long end seldom"
+    assert chooser.choose([first], ProcessRank(), pace(0.0, 0.1)) == [first]
+    assert chooser.choose([gap], ProcessRank(), pace(0.9, 0.1)) != [gap], "somebody may have just ended there"
+    assert chooser.choose([gap], ProcessRank(), pace(1.0, 0.1)) == [gap]
+    assert chooser.choose([gap], ProcessRank(), pace(1.0, 1.0)) != [gap], "batches that take long end seldom"
 
 
 def test_where_somebody_works_the_rest_is_divided_while_it_is_long() -> None:
     chooser, other = order(), attrs.evolve(SERIES, symbol="ETHUSDT")
     whole, next_one = (
         task(SpanSet.of(span(0, 1000))),
-        Gap(task(SpanSet.of(span(0, 300)), other), span(0, 300)),
+        UnfetchedSpan(task(SpanSet.of(span(0, 300)), other), span(0, 300)),
     )
-    chooser.choose([Gap(whole, span(0, 1000)), next_one], Place(), pace(0.0, 0.1))
+    chooser.choose([UnfetchedSpan(whole, span(0, 1000)), next_one], ProcessRank(), pace(0.0, 0.1))
     # Nobody works at the beginning of the other series: it belongs to the piece before it.
-    rest = chooser.choose([Gap(whole, span(500, 1000)), next_one], Place(), pace(1.0, 0.1))
-    assert rest == [Gap(whole, span(900, 1000)), next_one]
-    assert chooser.choose([Gap(whole, span(981, 1000))], Place(), pace(2.0, 0.1)) == ()
-    assert chooser.choose([Gap(whole, span(981, 1000))], Place(), pace(3.0, 0.1)) == [
-        Gap(whole, span(981, 1000))
+    rest = chooser.choose([UnfetchedSpan(whole, span(500, 1000)), next_one], ProcessRank(), pace(1.0, 0.1))
+    assert rest == [UnfetchedSpan(whole, span(900, 1000)), next_one]
+    assert chooser.choose([UnfetchedSpan(whole, span(981, 1000))], ProcessRank(), pace(2.0, 0.1)) == ()
+    assert chooser.choose([UnfetchedSpan(whole, span(981, 1000))], ProcessRank(), pace(3.0, 0.1)) == [
+        UnfetchedSpan(whole, span(981, 1000))
     ]
 
 
 def test_processes_that_look_for_work_at_once_choose_different_places() -> None:
     names = [attrs.evolve(SERIES, symbol=name) for name in "ABC"]
-    gaps = [Gap(task(SpanSet.of(span(0, 1000)), series), span(0, 1000)) for series in names]
+    gaps = [UnfetchedSpan(task(SpanSet.of(span(0, 1000)), series), span(0, 1000)) for series in names]
     moved = [attrs.evolve(gap, span=span(100, 1000)) for gap in gaps]
     found = set()
     for before in range(6):
-        chooser, place = order(), Place(before, 5)
-        chooser.choose(gaps, place, pace(0.0))
-        first, *_ = chooser.choose(moved, place, pace(0.5))
+        chooser, rank = order(), ProcessRank(before, 5)
+        chooser.choose(gaps, rank, pace(0.0))
+        first, *_ = chooser.choose(moved, rank, pace(0.5))
         assert span(300, 800).start < first.span.start < span(300, 800).end
         found.add((first.task.series.symbol, first.span.start))
     assert len(found) == 6
 
 
 def test_of_processes_that_look_for_work_one_begins_where_nobody_works() -> None:
-    gap = Gap(task(SpanSet.of(span(0, 40))), span(0, 40))
+    gap = UnfetchedSpan(task(SpanSet.of(span(0, 40))), span(0, 40))
     for before, begins in ((0, 1.0), (1, 1.5), (2, 2.0)):
-        chooser, place = order(), Place(before, 2)
-        chooser.choose([attrs.evolve(gap, span=span(0, 5))], place, pace(0.0))
-        chooser.choose([gap], place, pace(0.0))
-        assert chooser.choose([gap], place, pace(begins - 0.01)) != [gap]
-        assert chooser.choose([gap], place, pace(begins)) == [gap]
+        chooser, rank = order(), ProcessRank(before, 2)
+        chooser.choose([attrs.evolve(gap, span=span(0, 5))], rank, pace(0.0))
+        chooser.choose([gap], rank, pace(0.0))
+        assert chooser.choose([gap], rank, pace(begins - 0.01)) != [gap]
+        assert chooser.choose([gap], rank, pace(begins)) == [gap]
 
 
 def test_the_more_processes_there_are_the_longer_is_a_piece_that_is_divided() -> None:
-    gap = Gap(task(SpanSet.of(span(0, 40))), span(0, 40))
+    gap = UnfetchedSpan(task(SpanSet.of(span(0, 40))), span(0, 40))
     for others, is_divided in ((1, True), (4, True), (5, False)):
         chooser = order()
-        chooser.choose([attrs.evolve(gap, span=span(0, 5))], Place(0, others), pace(0.0))
-        assert bool(chooser.choose([gap], Place(0, others), pace(0.5))) == is_divided
+        chooser.choose([attrs.evolve(gap, span=span(0, 5))], ProcessRank(0, others), pace(0.0))
+        assert bool(chooser.choose([gap], ProcessRank(0, others), pace(0.5))) == is_divided
 
 
 def test_files_on_their_way_at_once_meet_another_process_once() -> None:
@@ -140,7 +140,7 @@ def test_files_on_their_way_at_once_meet_another_process_once() -> None:
 @pytest.mark.parametrize("before", [0, 1, 2])
 def test_a_chain_of_pages_is_never_divided(before: int) -> None:
     chooser, whole = order(), task(SpanSet.of(span(0, 1000)), EVENTS)
-    assert chooser.choose([Gap(whole, span(0, 1000))], Place(before, 2), pace(0.0, 0.1)) == [
-        Gap(whole, span(0, 1000))
+    assert chooser.choose([UnfetchedSpan(whole, span(0, 1000))], ProcessRank(before, 2), pace(0.0, 0.1)) == [
+        UnfetchedSpan(whole, span(0, 1000))
     ]
-    assert not chooser.choose([Gap(whole, span(500, 1000))], Place(before, 2), pace(0.1, 0.1))
+    assert not chooser.choose([UnfetchedSpan(whole, span(500, 1000))], ProcessRank(before, 2), pace(0.1, 0.1))

@@ -181,7 +181,7 @@ async def test_a_machine_that_stays_without_free_files_does_not_wait_for_ever(
         board.failure = None
     assert board.claimed()
 
-    monkeypatch.setattr(address_claims, "_STARVED_TIMEOUT", 0)
+    monkeypatch.setattr(address_claims, "_RESOURCE_TIMEOUT", 0)
     board = MemoryBoard(failure=full)
     mine = pool(board, required=required)
     if required:
@@ -201,9 +201,9 @@ async def test_a_required_board_that_never_works_is_waited_for_visibly_and_then_
         group.start_soon(spend, mine, 1, 60.0)
         with anyio.fail_after(20):
             await mine.waiting_changed()
-        told = mine.waiting()
+        reason = mine.waiting()
         group.cancel_scope.cancel()
-    assert told.startswith("waiting for the board of the limit calls: the server is away; given up in ")
+    assert reason.startswith("waiting for the board of the limit calls: the server is away; given up in ")
 
     monkeypatch.setattr(address_claims, "_MAX_WAIT", 0)
     with pytest.raises(SinkUnavailable, match="the server is away"):
@@ -219,7 +219,7 @@ async def test_what_is_claimed_is_spent_while_the_board_is_away_and_then_it_is_w
     assert await spend(mine)
     board.failure = SinkUnavailable("board: the server is away")
     assert await spend(mine)
-    with anyio.fail_after(20), caplog.at_level(logging.INFO, "marketfetch"):
+    with anyio.fail_after(60), caplog.at_level(logging.INFO, "marketfetch"):
         while await spend(mine, seconds=0.5):  # noqa: ASYNC110  # until the claims are over
             await anyio.sleep(0.1)
         async with anyio.create_task_group() as group:

@@ -208,6 +208,29 @@ def test_a_wrong_board_is_refused_without_its_password(text: str, message: str) 
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("json:JSONDecoder", r"board: the plug-in plain \(json:JSONDecoder\) has no from_url"),
+        (
+            "nosuch_module:Board",
+            r"board: the plug-in plain \(nosuch_module:Board\) cannot be loaded: No module",
+        ),
+        ("json:Nothing", r"board: the plug-in plain \(json:Nothing\) cannot be loaded: .*Nothing"),
+    ],
+)
+def test_a_plug_in_that_is_no_board_is_named(
+    target: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "plain-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plain\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(f"[marketfetch.boards]\nplain = {target}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigurationError, match=says):
+        board_from("plain:x")
+
+
 def test_a_board_of_a_wrong_kind_is_refused_without_its_password() -> None:
     with pytest.raises(
         ConfigurationError, match=r"board: \{'url': 'postgresql://\*\*\*@h/db'\} has no change"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from marketfetch.errors import ConfigurationError
 from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE, RateBudget, usable
-from marketfetch.ratelimit.claim_notes import LeftNote, Note, charge_note, note_of
+from marketfetch.ratelimit.claim_notes import StoredUsageNote, UsageNote, charge_note, note_of
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.values.http import Burst, LimitPool
 
@@ -104,8 +104,8 @@ class Client:
                 if self.stamps:
                     self.budget.clock.observe(sent, when, date)
                 self.budget.release(self.weight, when)
-                told = used if self.exchange.pool.used_header else None
-                self.budget.sync_with_header(told, sent, when)
+                header = used if self.exchange.pool.used_header else None
+                self.budget.sync_with_header(header, sent, when)
 
 
 def pools(period: int = 60_000) -> st.SearchStrategy[LimitPool]:
@@ -190,9 +190,9 @@ def test_weight_used_by_others_before_is_respected(client: Client, data: st.Data
     assert client.exchange.most <= pool.capacity
 
 
-def _left(client: Client, wait: int) -> Note:
+def _left(client: Client, wait: int) -> UsageNote:
     """Return the note about what a client has spent, as the board has it after `wait` milliseconds."""
-    left = LeftNote.of(note_of(client.budget, 0, client.now), "one", client.now / 1000)
+    left = StoredUsageNote.of(note_of(client.budget, 0, client.now), "one", client.now / 1000)
     client.now += wait
     return left.note(client.now / 1000)
 

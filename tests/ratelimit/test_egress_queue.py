@@ -102,7 +102,7 @@ def test_a_lighter_cost_fits_where_a_heavier_did_not() -> None:
     assert desk.soonest(4, "", 0) == UNKNOWN_UNTIL_RESPONSE
 
 
-def test_a_resting_egress_is_passed_over_and_comes_back() -> None:
+def test_a_paused_egress_is_passed_over_and_comes_back() -> None:
     desk = queue(2)
     desk.slots[0].breaker.failed(ProxyError("refused"), "", sent=0, now=0, jitter=1.0)
     desk.queue(0)
@@ -170,15 +170,6 @@ def test_requests_in_flight_are_counted_once_for_all_limit_pools() -> None:
     for slot in (busy, idle):
         slot.release(1, "", 5, connection_kept=True)
     assert [breaker.in_flight.total() for breaker in breakers] == [0, 0]
-
-
-def test_the_queue_shows_its_state() -> None:
-    egresses = queue(4)
-    egresses.slots[2].breaker.failed(ProxyError("refused"), "", sent=0, now=0, jitter=1.0)
-    for slot in egresses.slots[:2]:
-        slot.acquire(600, "")
-    egresses.slots[0].release(600, "", 5, connection_kept=True)
-    assert repr(egresses) == "<EgressQueue weight: 4 egresses, 3 closed, 1 open, 1,200 of 9,600 spent>"
 
 
 def test_the_queue_does_not_grow_without_bound() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from marketfetch.ratelimit.budget import RateBudget
 from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
 from marketfetch.ratelimit.egress_queue import EgressQueue, EgressSlot
-from marketfetch.ratelimit.forecast import Load, forecast, roughly
+from marketfetch.ratelimit.forecast import Load, estimate_seconds, forecast
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.values.http import Burst, LimitPool
 
@@ -193,13 +193,13 @@ def test_the_limit_of_the_shorter_period_is_waited_for(weight: int, spent: int) 
 
 def test_without_a_budget_no_limit_delays_a_load() -> None:
     load = Load(requests=10, weight=10, seconds=1.5, latency=0.1, concurrency=2)
-    assert forecast([], load, START) == roughly([], load, START) == 1.5
+    assert forecast([], load, START) == estimate_seconds([], load, START) == 1.5
 
 
 @settings(deadline=None)
 @given(jobs())
 def test_a_rough_forecast_is_a_period_off_at_most(job: Job) -> None:
-    foreseen, rough = (each(job.budgets(), job.load, job.start) for each in (forecast, roughly))
+    foreseen, rough = (each(job.budgets(), job.load, job.start) for each in (forecast, estimate_seconds))
     assert rough == pytest.approx(foreseen, rel=0.2, abs=1.1 * job.pool.period / 1000 + 1.0)
 
 
@@ -207,11 +207,13 @@ def test_a_rough_forecast_waits_for_what_is_spent_and_for_pauses() -> None:
     job = Job(
         limit(1000, 60_000, "clock", header=True), [1] * 1_500, egresses=2, into_window=20_000, spent=495
     )
-    assert roughly(job.budgets(), job.load, job.start) == pytest.approx(40 + job.load.seconds / 3, abs=0.1)
+    assert estimate_seconds(job.budgets(), job.load, job.start) == pytest.approx(
+        40 + job.load.seconds / 3, abs=0.1
+    )
     budgets = job.budgets()
     for budget in budgets:
         budget.block_until(job.start + 100_000)
-    assert roughly(budgets, job.load, job.start) == pytest.approx(100 + job.load.seconds)
+    assert estimate_seconds(budgets, job.load, job.start) == pytest.approx(100 + job.load.seconds)
 
 
 @pytest.mark.parametrize("egresses", [3, 10])
@@ -221,19 +223,19 @@ def test_a_rough_forecast_does_not_wait_for_an_egress_that_rests_for_long(egress
     rested = job.budgets()
     rested[0].block_until(job.start + pause)
     others = attrs.evolve(job, egresses=egresses - 1).budgets()
-    expected = roughly(others, job.load, job.start)
-    assert roughly(rested, job.load, job.start) == pytest.approx(expected, abs=60)
+    expected = estimate_seconds(others, job.load, job.start)
+    assert estimate_seconds(rested, job.load, job.start) == pytest.approx(expected, abs=60)
 
 
 @pytest.mark.parametrize("requests", [300, 600, 1_200])
 def test_a_rough_forecast_knows_the_limit_of_the_shorter_period(requests: int) -> None:
     job = Job(LimitPool("calls", 600, 60_000, burst=Burst(10, 1000)), [1] * requests)
     foreseen = forecast(job.budgets(), job.load, job.start)
-    assert roughly(job.budgets(), job.load, job.start) == pytest.approx(foreseen, rel=0.1)
+    assert estimate_seconds(job.budgets(), job.load, job.start) == pytest.approx(foreseen, rel=0.1)
 
 
 def test_a_rough_forecast_looks_at_no_request() -> None:
     """A run asks for it at every heartbeat, on its event loop."""
     job = Job(limit(2_400, 60_000, "clock", header=True), [2])
     load = Load(10**9, 2 * 10**9, seconds=5_000_000.0, latency=0.1, concurrency=20)
-    assert roughly(job.budgets(), load, START) == pytest.approx(60 * 2 * 10**9 / 2388, rel=0.01)
+    assert estimate_seconds(job.budgets(), load, START) == pytest.approx(60 * 2 * 10**9 / 2388, rel=0.01)

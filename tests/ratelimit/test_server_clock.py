@@ -88,7 +88,7 @@ def test_headers_alone_replace_nothing_that_the_time_route_said(truth: int, offs
     clock, now = known(truth), 1_780_000_010_000
     for offset in offsets:
         ask(clock, now, 4, 4, truth + offset)
-        assert now + truth - 50 <= clock.believed(now) <= now + truth
+        assert now + truth - 50 <= clock.earliest_accepted(now) <= now + truth
         assert not clock.confirmed
         # A budget waits long enough for both.
         assert clock.earliest(now) <= now + truth + min(0, offset)
@@ -105,7 +105,7 @@ def test_of_three_answers_of_the_time_route_two_decide(truth: int, lie: int) -> 
         clock = ServerClock()
         for offset in answers:
             clock.observe(now, now + 8, now + 4 + truth + offset, exact=True)
-        assert now + truth - 10 <= clock.believed(now) <= now + truth
+        assert now + truth - 10 <= clock.earliest_accepted(now) <= now + truth
 
 
 @given(st.integers(-5_000, 5_000), lies)
@@ -122,10 +122,10 @@ def test_a_server_whose_clock_was_set_is_believed_when_its_time_route_agrees() -
     ask(clock, now, 4, 4, 9_000)
     clock.observe(now, now + 8, now + 9_004, exact=True)
     assert clock.confirmed
-    assert clock.believed(now) == now + 8_994
+    assert clock.earliest_accepted(now) == now + 8_994
 
 
 def test_before_any_answer_the_server_has_the_local_time() -> None:
     clock = ServerClock()
     assert not clock.known
-    assert clock.believed(7) == 7
+    assert clock.earliest_accepted(7) == 7

@@ -13,7 +13,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from marketfetch.sinks.sql import coverage_segments as segments
-from marketfetch.sinks.sql.coverage_segments import SEGMENT_SPANS, changed, hull, joined, split, touched
+from marketfetch.sinks.sql.coverage_segments import (
+    SEGMENT_SPANS,
+    hull,
+    join_segments,
+    split,
+    touched_slice,
+    unite_segments,
+)
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.spans import Span, SpanSet
 
@@ -47,8 +54,8 @@ def check_order(held: list[Coverage], most: int) -> None:
 def learn(held: list[Coverage], learnt: Coverage) -> None:
     """Do what a store does for a batch."""
     if learnt.covered:
-        chosen = touched(held, hull(learnt))
-        held[chosen] = changed(held[chosen], learnt)
+        chosen = touched_slice(held, hull(learnt))
+        held[chosen] = unite_segments(held[chosen], learnt)
 
 
 @given(st.lists(coverages(), max_size=12))
@@ -58,8 +65,8 @@ def test_segments_know_together_what_was_learnt(learnt: list[Coverage]) -> None:
         for one in learnt:
             learn(held, one)
             check_order(held, FEW)
-        assert joined(held) == reduce(or_, learnt, Coverage())
-        assert joined(reversed(held)) == joined(held)
+        assert join_segments(held) == reduce(or_, learnt, Coverage())
+        assert join_segments(reversed(held)) == join_segments(held)
 
 
 CUT = Coverage(SpanSet.of(Span(0, 116)), SpanSet.of(Span(64, 98), Span(115, 116)))
@@ -72,7 +79,7 @@ def test_what_is_not_touched_keeps_its_distance(held: Coverage, start: int, leng
     with patch.object(segments, "SEGMENT_SPANS", FEW):
         cut = split(held)
     span = Span(start, start + length)
-    chosen = touched(cut, span)
+    chosen = touched_slice(cut, span)
     beside = [hull(segment) for segment in (*cut[: chosen.start], *cut[chosen.stop :])]
     # One that ends where the span begins needs no change if there is a segment that begins there.
     begun = {hull(segment).start for segment in cut[chosen]}
@@ -88,7 +95,7 @@ def test_a_coverage_is_cut_into_segments_that_fit(whole: Coverage, most: int) ->
     with patch.object(segments, "SEGMENT_SPANS", most):
         cut = split(whole)
     check_order(cut, most)
-    assert joined(cut) == whole
+    assert join_segments(cut) == whole
     if spans_of(whole) <= most:
         assert len(cut) == bool(whole.covered)
 
@@ -108,11 +115,11 @@ def test_a_batch_costs_the_same_however_many_gaps_there_are(order: str, *, confi
         gaps = SpanSet(tuple(Span(step, step + 1) for step in range(start + 1, start + 40, 2)))
         whole = SpanSet.of(Span(start, start + 40))
         learnt = Coverage(whole, gaps) if confirmed else Coverage(whole - gaps)
-        chosen = touched(held, hull(learnt))
+        chosen = touched_slice(held, hull(learnt))
         dearest = max(dearest, sum(map(spans_of, held[chosen])))
         learn(held, learnt)
     check_order(held, SEGMENT_SPANS)
-    assert len(joined(held).empty if confirmed else joined(held).covered) == 20_000
+    assert len(join_segments(held).empty if confirmed else join_segments(held).covered) == 20_000
     assert dearest <= 3 * SEGMENT_SPANS  # the one before, and one on either side
     if confirmed or order != "backward":  # where each batch begins before all segments, and touches none
         assert len(held) <= 4 * 20_000 / SEGMENT_SPANS  # at least a quarter full

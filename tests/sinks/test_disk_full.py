@@ -137,7 +137,7 @@ def test_files_that_may_not_grow_are_one_line_and_exit_code_1(
     )
     limited = ["sh", "-c", f'ulimit -f {2 * kilobytes}; exec "$@"', "sh"]
     command = [*limited, sys.executable, "-m", "marketfetch", "backfill", *words.split()]
-    said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+    said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
     assert said.returncode == 1, said.stderr
     last = said.stderr.splitlines()[-1]
     assert last.startswith("marketfetch: ")

@@ -12,7 +12,6 @@ from datetime import datetime
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
-from threading import Timer
 from typing import Any
 from unittest.mock import patch
 
@@ -26,12 +25,12 @@ from hypothesis import strategies as st
 from marketfetch.errors import ConfigurationError, RowsRefused, SinkError, SinkUnavailable
 from marketfetch.sinks.duckdb import connect, memory_limit, row_merge, shared_connection
 from marketfetch.sinks.duckdb.connect import open_file
-from marketfetch.sinks.duckdb.errors import Opened, explained
+from marketfetch.sinks.duckdb.errors import OpenedFile, sink_error
 from marketfetch.sinks.duckdb.sink import DuckDBSink
 from marketfetch.sinks.files import atomic_files
 from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT, locked_directory
 from marketfetch.sinks.memory import MemorySink
-from marketfetch.sinks.sql.coverage_tables import CoverageTables
+from marketfetch.sinks.sql.coverage_tables import FileCoverageTables
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.values.datasets import Dataset
@@ -114,12 +113,6 @@ def test_the_line_and_the_file_are_waited_for_together(
 def limit_of(connection: duckdb.DuckDBPyConnection) -> str:
     ((limit,),) = connection.execute("SELECT current_setting('memory_limit')").fetchall()
     return str(limit)
-
-
-@pytest.fixture
-def kept_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep an idle connection until its writer is closed: on a busy machine 0.1 s pass between two lines."""
-    monkeypatch.setattr(shared_connection, "Timer", lambda _, call: Timer(1000, call))
 
 
 @pytest.mark.usefixtures("kept_open")
@@ -232,7 +225,7 @@ def test_others_have_the_file_between_two_batches(store: DuckDBSink) -> None:
         take(batch(candles(), [0], open=1))
         script = "import marketfetch, sys; print(len(marketfetch.DuckDBSink(sys.argv[1]).ledger()))"
         command = [sys.executable, "-c", script, str(store.path)]
-        said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
         assert said.stdout == "1\n", said.stderr
         take(batch(candles(), [1], open=1))
     assert len(store.read(candles(), EVER)) == 2
@@ -355,9 +348,9 @@ def test_two_connections_that_write_one_series_meet(store: DuckDBSink) -> None:
     with duckdb.connect(store.path) as one, duckdb.connect(store.path) as other:
         for connection in (one, other):
             connection.execute("BEGIN")
-        CoverageTables().add(one, [batch(candles(), range(10, 20), open=1)])
+        FileCoverageTables().add(one, [batch(candles(), range(10, 20), open=1)])
         with pytest.raises(duckdb.TransactionException):
-            CoverageTables().add(other, [batch(candles(), range(15, 25), open=1)])
+            FileCoverageTables().add(other, [batch(candles(), range(15, 25), open=1)])
         one.execute("COMMIT")
 
 
@@ -381,7 +374,7 @@ def test_a_series_is_found_by_an_index(store: DuckDBSink) -> None:
             "SELECT i, '', 'binance-usdm', 'ohlcv', 'S' || i || 'USDT', '1m' FROM range(5000) AS t (i)"
         )
         explaining = Explaining(connection)
-        assert CoverageTables().find(explaining, candles("S7USDT")) == 7
+        assert FileCoverageTables().find(explaining, candles("S7USDT")) == 7
     (plan,) = explaining.plans
     assert "Index Scan" in plan
 
@@ -420,7 +413,7 @@ def test_a_rollback_that_finds_no_memory_is_made_up_for(store: DuckDBSink) -> No
 def test_what_others_of_the_process_get_in_the_way_of_may_be_written_again(
     error: duckdb.Error,
 ) -> None:
-    assert isinstance(explained(error, Opened(Path("market.duckdb"), "256MB")), SinkUnavailable)
+    assert isinstance(sink_error(error, OpenedFile(Path("market.duckdb"), "256MB")), SinkUnavailable)
 
 
 def test_a_memory_limit_that_is_none_is_refused(tmp_path: Path) -> None:
@@ -439,6 +432,6 @@ def test_a_file_of_another_process_is_known_on_windows_in_any_language() -> None
         'IO Error: Cannot open file "C:\\\\market.duckdb": 另一个程序正在使用此文件。\n\n\n'
         "File is already open in \nC:\\\\Python\\\\python.exe (PID 8252)"
     )
-    error = explained(duckdb.IOException(said), Opened(Path("market.duckdb"), "256MB"))
+    error = sink_error(duckdb.IOException(said), OpenedFile(Path("market.duckdb"), "256MB"))
     assert isinstance(error, SinkUnavailable)
     assert "one process at a time has the file" in str(error)

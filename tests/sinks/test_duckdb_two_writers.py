@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.writers import OnWritten, open_writers
 from marketfetch.errors import RowsRefused
+from marketfetch.sinks.duckdb import shared_connection
 from marketfetch.sinks.duckdb.errors import OutOfMemory
 from marketfetch.sinks.duckdb.sink import DuckDBSink
 from marketfetch.sinks.memory import MemorySink
@@ -31,7 +32,8 @@ from marketfetch.values.settings import RetryPolicy
 from tests.support.batches import EVER, assert_alike, batch, candles
 
 OHLCV = Dataset.parse("ohlcv")
-PATIENCE = 20
+PATIENCE = 60
+"""Seconds after which a thread that waits for another one hangs."""
 SERIES = [candles(name) for name in ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT")]
 FIRST, SECOND = [SERIES[0], SERIES[1]], [SERIES[2], SERIES[3]]
 GROUPS = st.lists(
@@ -40,6 +42,13 @@ GROUPS = st.lists(
     max_size=3,
 )
 """Groups of batches: which of two series, its first minute, and how many rows it has."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def patient() -> Iterator[None]:
+    """Nobody tries again here, as a run does, where the other thread takes more than 2 s."""
+    with patch.object(shared_connection, "LOCK_TIMEOUT", PATIENCE):
+        yield
 
 
 def new_store(folder: Path, **options: Any) -> DuckDBSink:
@@ -76,7 +85,7 @@ def write_side_by_side(store: DuckDBSink, *groups: Sequence[Sequence[Batch]]) ->
 
     with ThreadPoolExecutor(len(groups)) as threads:
         for written in [threads.submit(write, some) for some in groups]:
-            written.result(PATIENCE)
+            written.result()
 
 
 def rows_of(store: DuckDBSink) -> list[int]:

@@ -211,7 +211,7 @@ from marketfetch.values.datasets import Dataset
 def killed(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
-setattr(coverage_tables.CoverageTables, sys.argv[3], killed)
+setattr(coverage_tables.FileCoverageTables, sys.argv[3], killed)
 store = {"DuckDBSink": duckdb.DuckDBSink, "SQLiteSink": sqlite.SQLiteSink}[sys.argv[1]](sys.argv[2])
 store.prepare([Dataset.parse("ohlcv")])
 """
@@ -221,7 +221,7 @@ store.prepare([Dataset.parse("ohlcv")])
 def test_a_migration_that_is_killed_has_not_happened(old: Store, step: str) -> None:
     before = content(old)
     command = [sys.executable, "-c", _KILLED, type(old).__name__, str(old.path), step]
-    assert subprocess.run(command, check=False, timeout=50).returncode == -signal.SIGKILL
+    assert subprocess.run(command, check=False, timeout=250).returncode == -signal.SIGKILL
     assert content(old) == before
     old.prepare(KINDS)
     assert content(old) == before
@@ -262,7 +262,7 @@ def test_an_old_store_that_may_not_be_written_is_refused_as_it_is(old: Store) ->
         path.chmod(0o444)
         home.chmod(0o555)
         command = [sys.executable, "-c", _CLERK, type(old).__name__, str(path), "mapped" if old.table else ""]
-        said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+        said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
         assert said.stdout.startswith("4 True\n"), said.stderr
         assert re.search(
             "make the file and its folder readable and writable|make its folder writable", said.stdout

@@ -21,7 +21,7 @@ from marketfetch.sinks import DuckDBSink, ParquetSink, PostgresSink, SQLiteSink,
 from marketfetch.sinks.postgres import reader
 from marketfetch.sinks.postgres.schema.mapped import MappedTable
 from marketfetch.sinks.postgres.schema.own import OwnTables
-from marketfetch.sinks.sql.newest import look_back, newest_present
+from marketfetch.sinks.sql.newest import look_back, newest_present_end
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
@@ -216,7 +216,7 @@ def test_postgresql_reads_the_end_of_an_index(
             layout = OwnTables("marketfetch") if mapping is None else MappedTable(mapping)
             table = layout.table(connection, ASKED.dataset)
             explaining: Any = Explaining(connection)
-            reader.read_latest(explaining, table, table.label_values(ASKED, 2), ASKED.dataset, 100)
+            reader.read_newest(explaining, table, table.label_values(ASKED, 2), ASKED.dataset, 100)
             assert explaining.scans == [("Index Scan", 100)]
             connection.commit()
 
@@ -247,9 +247,9 @@ def test_a_long_end_without_rows_is_crossed_by_the_ledger(tmp_path: Path) -> Non
         write(Batch(ASKED, Columns.empty(ASKED.dataset), Coverage(empty, empty)))
     newest(store, 100, 1_000)
     with closing(sqlite3.connect(store.path)) as connection:
-        assert newest_present(connection, 2, 3) == START + 1_000 * MINUTE
-        assert newest_present(connection, 9, 3) == 0
-        assert newest_present(connection, 2, 1) == 0, "format 1 had no segments"
+        assert newest_present_end(connection, 2, 3) == START + 1_000 * MINUTE
+        assert newest_present_end(connection, 9, 3) == 0
+        assert newest_present_end(connection, 2, 1) == 0, "format 1 had no segments"
 
 
 def test_rows_after_the_covered_ones_are_the_newest(tmp_path: Path) -> None:

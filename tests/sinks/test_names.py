@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from marketfetch.protocols import Store
 from marketfetch.sinks import DuckDBSink, SQLiteSink
-from marketfetch.sinks.parquet.places import home_of, lock_of
+from marketfetch.sinks.parquet.paths import lock_path, series_path
 from marketfetch.sinks.table_mapping import TableMapping
 from tests.support.batches import EVER, batch, candles
 
@@ -87,8 +87,8 @@ RESERVED = {
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20))
 def test_any_symbol_is_a_folder_and_a_lock_file_on_every_system(symbol: str) -> None:
     root, series = Path("market"), candles(symbol)
-    home = home_of(root, series)
-    for part in (*home.relative_to(root).parts, *lock_of(root, series).relative_to(root).parts):
+    home = series_path(root, series)
+    for part in (*home.relative_to(root).parts, *lock_path(root, series).relative_to(root).parts):
         assert part.isascii()
         assert part.isprintable()
         assert not set(part) & set('<>:"/\\|?*')

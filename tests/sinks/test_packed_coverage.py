@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfetch.sinks.sql.packed_coverage import PackedCoverage, in_spans
+from marketfetch.sinks.sql.packed_coverage import PackedCoverage
 from marketfetch.values.coverage import Coverage
+from marketfetch.values.pages import in_spans
 from marketfetch.values.spans import Span, SpanSet
 
 
@@ -34,21 +35,21 @@ def test_learning_and_forgetting(steps: list[Coverage | SpanSet]) -> None:
             packed, known = packed.united_with(PackedCoverage.of(step)), known | step
         else:
             packed, known = packed.without(step), known.without(step)
-        assert packed.unpacked() == known
-        assert packed.same(PackedCoverage.of(known)), "not in the shortest form"
+        assert packed.unpack() == known
+        assert packed.equals(PackedCoverage.of(known)), "not in the shortest form"
         assert bool(packed) == bool(known.covered)
-        assert PackedCoverage.parsed(packed.numbers()).same(packed)
+        assert PackedCoverage.parse(packed.numbers()).equals(packed)
 
 
 @given(coverages(), st.integers(-25, 55), st.integers(1, 40))
 def test_a_part_and_the_rest_of_it(known: Coverage, start: int, length: int) -> None:
     packed, span = PackedCoverage.of(known), Span(start, start + length)
     inside = packed.within(span)
-    assert inside.unpacked() == known.within(span)
+    assert inside.unpack() == known.within(span)
     assert inside.lies_in(span)
-    assert packed.lies_in(span) == (inside.unpacked() == known)
+    assert packed.lies_in(span) == (inside.unpack() == known)
     rest = [packed.within(one) for one in (Span(-100, start), span, Span(span.end, 100))]
-    assert PackedCoverage.joined(rest).same(packed)
+    assert PackedCoverage.join(rest).equals(packed)
 
 
 @given(coverages())
@@ -79,4 +80,4 @@ def test_moments(known: Coverage) -> None:
 )
 def test_other_numbers_are_refused(sets: list[object]) -> None:
     with pytest.raises((ValueError, TypeError, OverflowError)):
-        PackedCoverage.parsed(sets)
+        PackedCoverage.parse(sets)

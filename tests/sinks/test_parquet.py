@@ -21,7 +21,7 @@ from pyarrow import parquet
 from marketfetch.errors import ConfigurationError, RowsRefused, SinkError
 from marketfetch.protocols import SupportsPartitions
 from marketfetch.sinks.parquet.codec import write_rows
-from marketfetch.sinks.parquet.places import home_of
+from marketfetch.sinks.parquet.paths import series_path
 from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns
@@ -339,7 +339,7 @@ def test_two_series_that_meet_in_one_folder_are_kept_apart(
     """A link stands for a file system that does not tell capital from small letters."""
     store = ParquetSink(tmp_path)
     write(store, batch(held, range(3), open=1))
-    home, meets = home_of(tmp_path, held), home_of(tmp_path, other)
+    home, meets = series_path(tmp_path, held), series_path(tmp_path, other)
     if home.parent != meets.parent:
         home, meets = home.parent, meets.parent
     meets.symlink_to(home, target_is_directory=True)

@@ -81,7 +81,7 @@ def test_a_file_of_somebody_elses_is_not_counted_on(tmp_path: Path) -> None:
     store = ParquetSink(tmp_path / "store")
     fill(store, range(5))
     killed(store, range(5, 9))
-    home = SeriesFolder(store.folder, SERIES).home
+    home = SeriesFolder(store.folder, SERIES).path
     (home / "notes.parquet").write_bytes(b"not ours")
     store.prepare([SERIES.dataset])
     assert SeriesFolder(store.folder, SERIES)._ledger().files.keys() == {"2020-01"}

@@ -23,6 +23,7 @@ from marketfetch.values.series import Series
 from marketfetch.values.settings import RetryPolicy
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import EVER, MINUTE, START, batch, candles
+from tests.support.roles import role
 
 OHLCV = Dataset.parse("ohlcv")
 
@@ -287,17 +288,13 @@ def test_a_percent_sign_in_the_schema_is_no_placeholder(postgres_dsn: str) -> No
     assert sink.board().change("x", lambda text, _: ("2", text)) == "1"
 
 
-def test_a_role_that_may_only_write_finds_everything_prepared(
-    sink: PostgresSink, postgres_dsn: str, database: psycopg.Connection
-) -> None:
-    database.execute("DROP ROLE IF EXISTS marketfetch_clerk")
-    database.execute("CREATE ROLE marketfetch_clerk LOGIN")
-    database.execute("GRANT USAGE ON SCHEMA marketfetch TO marketfetch_clerk")
-    database.execute(
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA marketfetch TO marketfetch_clerk"
+def test_a_role_that_may_only_write_finds_everything_prepared(sink: PostgresSink, postgres_dsn: str) -> None:
+    rights = (
+        "GRANT USAGE ON SCHEMA marketfetch TO {role}",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA marketfetch TO {role}",
     )
-    try:
-        clerk = PostgresSink(psycopg.conninfo.make_conninfo(postgres_dsn, user="marketfetch_clerk"))
+    with role(postgres_dsn, *rights) as dsn:
+        clerk = PostgresSink(dsn)
         clerk.prepare([OHLCV])
         write(clerk, batch(candles(), range(3), open=1), batch(candles(), range(4), open=2))
         assert clerk.read(candles(), EVER).values[0].tolist() == [2, 2, 2, 2]
@@ -305,9 +302,6 @@ def test_a_role_that_may_only_write_finds_everything_prepared(
             SinkError, match=r"GRANT CREATE ON SCHEMA .* or have its owner call prepare\(\) once"
         ):
             clerk.prepare([Dataset.parse("funding_rate")])
-    finally:
-        database.execute("DROP OWNED BY marketfetch_clerk")
-        database.execute("DROP ROLE marketfetch_clerk")
 
 
 def test_nothing_stays_on_the_server_between_transactions(
@@ -323,6 +317,9 @@ def test_nothing_stays_on_the_server_between_transactions(
         assert connection.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
         assert connection.execute("SHOW enable_nestloop").fetchone() == ("on",)
         assert connection.execute("SELECT to_regclass('pg_temp.marketfetch_staged')").fetchone() == (None,)
-        held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+        held = (
+            "SELECT count(*) FROM pg_locks JOIN pg_database AS d ON d.oid = database "
+            "WHERE locktype = 'advisory' AND datname = current_database()"
+        )
         assert connection.execute(held).fetchone() == (0,)
     assert connection.closed

@@ -8,7 +8,6 @@ import anyio
 import psycopg
 import pytest
 from anyio import to_thread
-from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from marketfetch.engine.blocking import StoreRetrier
@@ -22,6 +21,7 @@ from marketfetch.values.pages import Batch
 from marketfetch.values.settings import RetryPolicy
 from tests.support.batches import EVER, batch, candles, not_split
 from tests.support.postgres import Server, end_sessions
+from tests.support.roles import role
 
 OHLCV = Dataset.parse("ohlcv")
 PASSWORD = "hunter2-$7x"
@@ -262,23 +262,23 @@ def failing(dsn: str, state: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("clauses", "grants", "message"),
+    ("statement", "message"),
     [
-        ("NOLOGIN", "", "make the role or database"),
-        ("LOGIN", "REVOKE CONNECT ON DATABASE {} FROM public", "GRANT CONNECT"),
+        ("ALTER ROLE {role} NOLOGIN", "make the role or database"),
+        ("REVOKE CONNECT ON DATABASE {database} FROM public", "GRANT CONNECT"),
     ],
 )
 def test_a_role_that_is_not_let_in_is_not_asked_again(
-    postgres_dsn: str, clauses: str, grants: str, message: str
+    postgres_dsn: str, statement: str, message: str
 ) -> None:
-    with role(postgres_dsn, clauses, grants) as dsn, pytest.raises(SinkError, match=message) as caught:
+    with role(postgres_dsn, statement) as dsn, pytest.raises(SinkError, match=message) as caught:
         PostgresSink(dsn).ledger()
     assert not isinstance(caught.value, SinkUnavailable)
 
 
 def test_a_role_that_has_too_many_connections_may_get_one_later(postgres_dsn: str) -> None:
     with (
-        role(postgres_dsn, "LOGIN CONNECTION LIMIT 0") as dsn,
+        role(postgres_dsn, "ALTER ROLE {role} CONNECTION LIMIT 0") as dsn,
         pytest.raises(SinkUnavailable, match=r"allow more connections there, or use fewer writers"),
     ):
         PostgresSink(dsn).ledger()
@@ -294,19 +294,6 @@ def test_settings_that_the_dsn_cannot_give_are_told_at_once(
     assert not isinstance(caught.value, SinkUnavailable)
 
 
-@contextmanager
-def role(dsn: str, clauses: str, grants: str = "") -> Iterator[str]:
-    """Make a role of this test's own, and yield a DSN that names it."""
-    with psycopg.connect(dsn, autocommit=True) as database:
-        database.execute(sql.SQL("CREATE ROLE mf_stranger " + clauses))
-        try:
-            if grants:
-                database.execute(sql.SQL(grants).format(sql.Identifier(database.info.dbname)))
-            yield make_conninfo(dsn, user="mf_stranger")
-        finally:
-            database.execute("DROP ROLE mf_stranger")
-
-
 async def test_a_write_that_waits_for_a_lock_ends_when_the_run_is_stopped(
     sink: PostgresSink, postgres_dsn: str
 ) -> None:
@@ -319,8 +306,14 @@ async def test_a_write_that_waits_for_a_lock_ends_when_the_run_is_stopped(
         raise AssertionError(f"{batch.series} was refused: {error}")
 
     def waiting() -> int:
-        (count,) = other.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() or (0,)
+        (count,) = other.execute(waits_here).fetchone() or (0,)
         return int(count)
+
+    # Not those of other databases: another worker may test on the same server.
+    waits_here = (
+        "SELECT count(*) FROM pg_locks JOIN pg_database AS d ON d.oid = database "
+        "WHERE NOT granted AND datname = current_database()"
+    )
 
     with psycopg.connect(postgres_dsn) as other:
         other.execute("LOCK TABLE marketfetch.ohlcv")

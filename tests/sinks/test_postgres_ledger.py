@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 
 from marketfetch.errors import SinkError
 from marketfetch.protocols import SupportsForget, SupportsRejected
@@ -25,6 +25,7 @@ from marketfetch.values.pages import Batch, Columns, RejectedRow
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import EVER, MINUTE, START, batch, candles, premium
+from tests.support.roles import role
 
 OHLCV, PREMIUM = Dataset.parse("ohlcv"), Dataset.parse("premium_index")
 MAPPING = TableMapping(
@@ -315,24 +316,20 @@ def test_a_writer_and_who_forgets_take_turns(sink: PostgresSink) -> None:
 
 
 @pytest.fixture
-def role(postgres_dsn: str, database: psycopg.Connection) -> Iterator[str]:
+def clerk(postgres_dsn: str) -> Iterator[str]:
     """A DSN that names a role without any rights."""
-    database.execute("DROP ROLE IF EXISTS mf_clerk")
-    database.execute("CREATE ROLE mf_clerk LOGIN")
-    try:
-        yield make_conninfo(postgres_dsn, user="mf_clerk")
-    finally:
-        database.execute("DROP OWNED BY mf_clerk")
-        database.execute("DROP ROLE mf_clerk")
+    with role(postgres_dsn) as dsn:
+        yield dsn
 
 
 def test_a_role_that_may_only_read_reads_all_there_is(
-    sink: PostgresSink, role: str, database: psycopg.Connection
+    sink: PostgresSink, clerk: str, database: psycopg.Connection
 ) -> None:
     write(sink, batch(candles(), range(5, 9), open=1), covering(candles(), UNUSABLE, LATE))
-    database.execute("GRANT USAGE ON SCHEMA marketfetch TO mf_clerk")
-    database.execute("GRANT SELECT ON ALL TABLES IN SCHEMA marketfetch TO mf_clerk")
-    reader = PostgresSink(role)
+    name = conninfo_to_dict(clerk)["user"]
+    database.execute(f"GRANT USAGE ON SCHEMA marketfetch TO {name}")
+    database.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA marketfetch TO {name}")
+    reader = PostgresSink(clerk)
     assert reader.coverage([candles()]) == reader.ledger() == sink.ledger()
     assert len(reader.read(candles(), EVER)) == 4
     assert reader.rejected(candles(), EVER) == [LATE]
@@ -345,17 +342,18 @@ def test_a_role_that_may_only_read_reads_all_there_is(
     [("coverage", "DELETE"), ("coverage", "UPDATE"), ("rejected", "INSERT"), ("rejected", "DELETE")],
 )
 def test_a_right_that_a_writer_lacks_is_told_before_anything_is_written(
-    sink: PostgresSink, role: str, database: psycopg.Connection, table: str, right: str
+    sink: PostgresSink, clerk: str, database: psycopg.Connection, table: str, right: str
 ) -> None:
-    database.execute("GRANT USAGE ON SCHEMA marketfetch TO mf_clerk")
-    database.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA marketfetch TO mf_clerk")
-    database.execute(f"REVOKE {right} ON marketfetch.{table} FROM mf_clerk")
-    clerk = PostgresSink(role)
+    name = conninfo_to_dict(clerk)["user"]
+    database.execute(f"GRANT USAGE ON SCHEMA marketfetch TO {name}")
+    database.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA marketfetch TO {name}")
+    database.execute(f"REVOKE {right} ON marketfetch.{table} FROM {name}")
+    writer = PostgresSink(clerk)
     with pytest.raises(
-        SinkError, match=rf"marketfetch\.{table}: mf_clerk lacks rights; GRANT {right}"
+        SinkError, match=rf"marketfetch\.{table}: {name} lacks rights; GRANT {right}"
     ) as caught:
-        clerk.prepare([OHLCV])
+        writer.prepare([OHLCV])
     database.execute(str(caught.value).partition("; ")[2])
-    clerk.prepare([OHLCV])
-    write(clerk, batch(candles(), range(3), open=1))
-    clerk.forget(candles(), minutes((0, 2)), rows=True)
+    writer.prepare([OHLCV])
+    write(writer, batch(candles(), range(3), open=1))
+    writer.forget(candles(), minutes((0, 2)), rows=True)

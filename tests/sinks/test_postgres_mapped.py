@@ -134,10 +134,14 @@ def test_a_row_that_another_program_inserts_meanwhile_is_completed(
     with psycopg.connect(postgres_dsn) as other, ThreadPoolExecutor(1) as thread:
         other.execute("INSERT INTO candles (ts, symbol, pfr) VALUES (%s, 'BTC', 9)", [START])
         ours = thread.submit(write, sink, batch(candles(), [0, 1], open=1))
-        while database.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (0,):
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        while database.execute(waiting).fetchone() == (0,):
             assert not ours.done()
         other.commit()
-        ours.result(10)
+        ours.result(60)
     assert database.execute("SELECT o, pfr FROM candles ORDER BY ts").fetchall() == [(1, 9), (1, None)]
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 
 from marketfetch.errors import SinkError
 from marketfetch.sinks.postgres import PostgresSink
@@ -18,6 +18,7 @@ from tests.support import postgres_formats
 from tests.support.batches import EVER, batch, candles, premium
 from tests.support.postgres import Server, running
 from tests.support.postgres_formats import FUNDING, MAPPED, MAPPING, OWN
+from tests.support.roles import role
 
 OHLCV, PREMIUM = Dataset.parse("ohlcv"), Dataset.parse("premium_index")
 
@@ -61,19 +62,14 @@ def everything(database: psycopg.Connection) -> list[object]:
     return [shape, rows]
 
 
-@contextmanager
-def clerk(dsn: str, *grants: str) -> Iterator[str]:
-    """Make a role that may do little, and yield a DSN that names it."""
-    with psycopg.connect(dsn, autocommit=True) as database:
-        database.execute("DROP ROLE IF EXISTS mf_migrant")
-        database.execute("CREATE ROLE mf_migrant LOGIN")
-        try:
-            for grant in grants:
-                database.execute(f"GRANT {grant} TO mf_migrant")
-            yield make_conninfo(dsn, user="mf_migrant")
-        finally:
-            database.execute("DROP OWNED BY mf_migrant")
-            database.execute("DROP ROLE mf_migrant")
+def clerk(dsn: str, *grants: str) -> AbstractContextManager[str]:
+    """Make a role that may do little; the block gets a DSN that names it."""
+    return role(dsn, *(f"GRANT {grant} TO {{role}}" for grant in grants))
+
+
+def name_in(dsn: str) -> str:
+    """Return the name of the role in a DSN."""
+    return str(conninfo_to_dict(dsn)["user"])
 
 
 READ = ("USAGE ON SCHEMA marketfetch", "SELECT ON ALL TABLES IN SCHEMA marketfetch")
@@ -181,7 +177,7 @@ def test_a_role_that_may_not_alter_it_is_told_the_statement(old: str, database: 
         with pytest.raises(
             SinkError,
             match=r"marketfetch\.coverage has format 1 .* call prepare\(\) once as postgres, "
-            r'or GRANT "postgres" TO "mf_migrant"; nothing was changed',
+            rf'or GRANT "postgres" TO "{name_in(dsn)}"; nothing was changed',
         ):
             PostgresSink(dsn).prepare([OHLCV])
         assert everything(database) == before
@@ -192,35 +188,27 @@ def test_an_owner_that_may_not_create_tables_is_told_the_statement(
 ) -> None:
     with clerk(old, "USAGE ON SCHEMA marketfetch") as dsn:
         for table in ("series", "coverage"):
-            database.execute(f"ALTER TABLE marketfetch.{table} OWNER TO mf_migrant")
+            database.execute(f"ALTER TABLE marketfetch.{table} OWNER TO {name_in(dsn)}")
         before = everything(database)
-        with pytest.raises(SinkError, match=r'GRANT CREATE ON SCHEMA "marketfetch" TO "mf_migrant"'):
+        with pytest.raises(SinkError, match=rf'GRANT CREATE ON SCHEMA "marketfetch" TO "{name_in(dsn)}"'):
             PostgresSink(dsn).prepare([OHLCV])
         assert everything(database) == before
         for table in ("series", "coverage"):
             database.execute(f"ALTER TABLE marketfetch.{table} OWNER TO postgres")
 
 
-def test_roles_that_could_write_and_read_still_can(old: str, database: psycopg.Connection) -> None:
-    database.execute("DROP ROLE IF EXISTS mf_reader")
-    database.execute("CREATE ROLE mf_reader LOGIN")
-    try:
-        for grant in READ:
-            database.execute(f"GRANT {grant} TO mf_reader")
-        with clerk(old, *WRITE) as dsn:
-            PostgresSink(old).prepare([OHLCV])
-            sink = PostgresSink(dsn)
-            sink.prepare([OHLCV])
-            with sink.writer() as write:
-                write(batch(candles("ETHUSDT"), range(1060), open=1))  # many segments become one
-            reader = PostgresSink(make_conninfo(old, user="mf_reader"))
-            assert reader.ledger() == {**OWN, candles("ETHUSDT"): batch(candles(), range(1060)).coverage}
-            assert not reader.rejected(candles(), EVER)
-            with reader.writer() as write, pytest.raises(SinkError, match="permission denied"):
-                write(batch(candles(), range(3), open=1))
-    finally:
-        database.execute("DROP OWNED BY mf_reader")
-        database.execute("DROP ROLE mf_reader")
+def test_roles_that_could_write_and_read_still_can(old: str) -> None:
+    with clerk(old, *READ) as reading, clerk(old, *WRITE) as dsn:
+        PostgresSink(old).prepare([OHLCV])
+        sink = PostgresSink(dsn)
+        sink.prepare([OHLCV])
+        with sink.writer() as write:
+            write(batch(candles("ETHUSDT"), range(1060), open=1))  # many segments become one
+        reader = PostgresSink(reading)
+        assert reader.ledger() == {**OWN, candles("ETHUSDT"): batch(candles(), range(1060)).coverage}
+        assert not reader.rejected(candles(), EVER)
+        with reader.writer() as write, pytest.raises(SinkError, match="permission denied"):
+            write(batch(candles(), range(3), open=1))
 
 
 @pytest.mark.parametrize("version", [4, 17])

@@ -46,15 +46,19 @@ def test_a_client_too_many_may_come_again(pool: Server) -> None:
 
 
 def test_a_transaction_that_waits_too_long_for_a_connection_may_be_tried_again(pool: Server) -> None:
-    with psycopg.connect(make_conninfo(pool.dsn, dbname="pgbouncer"), autocommit=True) as console:
-        psycopg.ClientCursor(console).execute("SET query_wait_timeout = 1")
+    def wait_at_most(seconds: int) -> None:
+        with psycopg.connect(make_conninfo(pool.dsn, dbname="pgbouncer"), autocommit=True) as console:
+            psycopg.ClientCursor(console).execute(f"SET query_wait_timeout = {seconds}".encode())
+
     with pool.database() as dsn:
         sink = PostgresSink(dsn)
         sink.prepare([candles().dataset])
         with psycopg.connect(dsn) as other, sink.writer() as write:
             other.execute("SELECT 1")  # holds the only connection until its transaction ends
+            wait_at_most(1)  # not before: the pooler itself needs a while to log in
             with pytest.raises(SinkUnavailable, match="query_wait_timeout"):
                 write(batch(candles(), range(3), open=1))
+            wait_at_most(120)
             other.rollback()
             write(batch(candles(), range(3), open=1))
         assert len(sink.read(candles(), EVER)) == 3

@@ -14,7 +14,7 @@ from pathlib import Path
 import attrs
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 
 from marketfetch.errors import SinkError
 from marketfetch.protocols import Store, SupportsForget, SupportsProvenance, SupportsRejected
@@ -30,6 +30,7 @@ from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns, RejectedRow
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import EVER, MINUTE, START, batch, candles
+from tests.support.roles import role
 
 OHLCV = Dataset.parse("ohlcv")
 DATA = Path(__file__).with_name("data")
@@ -96,7 +97,7 @@ def check_kill(url: str, step: str, *, stored: bool) -> None:
         url,
         str(Path(__file__).parents[2]),
     ]
-    run = subprocess.run(command, check=False, timeout=50, capture_output=True, text=True)
+    run = subprocess.run(command, check=False, timeout=250, capture_output=True, text=True)
     assert run.returncode == -signal.SIGKILL, run.stderr
     assert len(store.read(candles(), EVER)) == (20 if stored else 10)
     assert list(store.provenance(candles())) == ([JANUARY] if stored else [])
@@ -110,9 +111,9 @@ def check_kill(url: str, step: str, *, stored: bool) -> None:
     ("kind", "step", "stored"),
     [
         ("sqlite", "sqlite:SQLiteSink._merge", False),
-        ("sqlite", "sql.coverage_tables:CoverageTables._put_file", False),
+        ("sqlite", "sql.coverage_tables:FileCoverageTables._put_file", False),
         ("duckdb", "duckdb.sink:DuckDBSink._merge", False),
-        ("parquet", "parquet.series_folder:SeriesFolder._held", False),
+        ("parquet", "parquet.series_folder:SeriesFolder._read_contents", False),
         ("parquet", "parquet.series_folder:SeriesFolder._put", True),
     ],
 )
@@ -122,7 +123,9 @@ def test_a_writer_that_is_killed_leaves_rows_and_provenance_or_neither(
     check_kill(f"{kind}:{tmp_path / 'store'}", step, stored=stored)
 
 
-@pytest.mark.parametrize("step", ["writer:BatchWriter._write", "coverage_tables:CoverageTables.unite"])
+@pytest.mark.parametrize(
+    "step", ["writer:BatchWriter._write", "coverage_tables:PostgresCoverageTables.unite"]
+)
 def test_a_writer_that_is_killed_leaves_neither_in_postgresql(postgres_dsn: str, step: str) -> None:
     check_kill(postgres_dsn, f"postgres.{step}", stored=False)
 
@@ -217,30 +220,28 @@ def test_an_old_store_forgets_before_it_is_migrated(old: Store) -> None:
 def test_a_role_that_may_not_migrate_is_told_who_may(postgres_dsn: str) -> None:
     sink = PostgresSink(postgres_dsn)
     sink.prepare([OHLCV])
-    with psycopg.connect(postgres_dsn, autocommit=True) as database:
-        database.execute("DROP ROLE IF EXISTS mf_writer")
-        database.execute("CREATE ROLE mf_writer LOGIN")
-        try:
-            database.execute("GRANT USAGE ON SCHEMA marketfetch TO mf_writer")
-            database.execute(
-                "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA marketfetch TO mf_writer"
-            )
-            database.execute("DROP TABLE marketfetch.files")
-            database.execute("UPDATE marketfetch.format SET version = 2")
-            writer = PostgresSink(make_conninfo(postgres_dsn, user="mf_writer"), views=False)
-            with pytest.raises(SinkError, match=r"has format 2 and must be brought to format 3.*mf_writer"):
-                writer.prepare([OHLCV])
-            assert database.execute("SELECT version FROM marketfetch.format").fetchall() == [(2,)]
-            sink.prepare([OHLCV])
+    rights = (
+        "GRANT USAGE ON SCHEMA marketfetch TO {role}",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA marketfetch TO {role}",
+    )
+    with (
+        role(postgres_dsn, *rights) as dsn,
+        psycopg.connect(postgres_dsn, autocommit=True) as database,
+    ):
+        name = conninfo_to_dict(dsn)["user"]
+        database.execute("DROP TABLE marketfetch.files")
+        database.execute("UPDATE marketfetch.format SET version = 2")
+        writer = PostgresSink(dsn, views=False)
+        with pytest.raises(SinkError, match=rf"has format 2 and must be brought to format 3.*{name}"):
             writer.prepare([OHLCV])
-            write(writer, from_january(range(3), open=1))
-            assert writer.provenance(candles()) == [JANUARY]
-            database.execute("REVOKE DELETE ON marketfetch.files FROM mf_writer")
-            with pytest.raises(SinkError, match=r"GRANT DELETE ON .*files"):
-                writer.prepare([OHLCV])
-        finally:
-            database.execute("DROP OWNED BY mf_writer")
-            database.execute("DROP ROLE mf_writer")
+        assert database.execute("SELECT version FROM marketfetch.format").fetchall() == [(2,)]
+        sink.prepare([OHLCV])
+        writer.prepare([OHLCV])
+        write(writer, from_january(range(3), open=1))
+        assert writer.provenance(candles()) == [JANUARY]
+        database.execute(f"REVOKE DELETE ON marketfetch.files FROM {name}")
+        with pytest.raises(SinkError, match=r"GRANT DELETE ON .*files"):
+            writer.prepare([OHLCV])
 
 
 # --- an archive file whose rows are in several Parquet files ---

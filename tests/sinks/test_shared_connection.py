@@ -39,7 +39,7 @@ def duplicate(connection: str) -> AbstractContextManager[str]:
 
 
 def test_it_stays_open_from_one_use_to_the_next() -> None:
-    file = File()
+    file, before = File(), set(threading.enumerate())
     shared = SharedConnection("file", file.opened, duplicate, lambda: False, max_idle=1000)
     for _ in range(3):
         with shared.connection() as connection:
@@ -47,7 +47,7 @@ def test_it_stays_open_from_one_use_to_the_next() -> None:
     assert file.notes == ["open"]
     shared.close()
     assert file.notes == ["open", "close"]
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - before:
         if isinstance(thread, threading.Timer):
             thread.join(PATIENCE)  # it was told to end
             assert not thread.is_alive()

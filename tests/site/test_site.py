@@ -92,9 +92,9 @@ def visits(quick_site: Site) -> dict[str, Visit]:
         if not request.url.startswith(site.url):
             now.elsewhere.append(request.url)
 
-    def note_error(said: ConsoleMessage) -> None:
-        if said.type == "error":
-            now.errors.append(said.text)
+    def note_error(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            now.errors.append(message.text)
 
     page.on("request", note)
     page.on("console", note_error)

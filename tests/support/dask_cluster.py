@@ -33,9 +33,7 @@ class Cluster:
 
 
 @contextmanager
-def cluster(
-    folder: Path, workers: int, environment: Mapping[str, str] | None = None, port: str = "0"
-) -> Iterator[Cluster]:
+def cluster(folder: Path, workers: int, environment: Mapping[str, str] | None = None) -> Iterator[Cluster]:
     """Run a scheduler and workers with one thread each; the processes are killed when the block is left."""
     file = folder / "scheduler.json"
     folder.mkdir(exist_ok=True)
@@ -50,7 +48,7 @@ def cluster(
             )
 
     try:
-        start("scheduler", "scheduler", "--port", port)
+        start("scheduler", "scheduler", "--port", "0")
         _wait_for(file, started[0])
         for number in range(workers):
             start(f"worker-{number}", "worker", "--nthreads", "1", "--no-nanny")

@@ -24,7 +24,7 @@ def assert_tidied_up(code: str) -> None:
         home = Path(str(conninfo_to_dict(dsn)["host"]))
         psycopg.connect(dsn).close()
         run.kill()
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + 120
     while home.exists() and time.monotonic() < give_up:
         time.sleep(0.05)
     assert not home.exists()

@@ -41,7 +41,7 @@ class _Route(mf.Endpoint, abstract=True):
         params: dict[str, str | int] = {"from": part.span.start, "to": part.span.end, "limit": part.rows}
         return mf.Request(f"/{self.dataset}", params | {"step": part.series.interval.name}, cost=_CALL)
 
-    def decode(self, body: bytes, part: mf.Slice) -> mf.Decoded:
+    def decode(self, body: bytes, part: mf.Slice) -> mf.DecodedRows:
         columns = {column.name: at for at, column in enumerate(part.series.dataset.columns, start=1)}
         return mf.RowLayout(columns, width=1 + len(columns)).decode(body, part.series.dataset)
 

@@ -355,9 +355,9 @@ def _machine() -> Source | None:
 def _source(name: str, programs: Path) -> Source | None:
     if not all((programs / program).is_file() for program in ("initdb", "postgres")):
         return None
-    said = subprocess.run([programs / "postgres", "--version"], capture_output=True, text=True, check=False)
-    version = re.search(r"\d+(\.\d+)?", said.stdout)
-    return Source(name, version[0], programs=programs) if version and not said.returncode else None
+    result = subprocess.run([programs / "postgres", "--version"], capture_output=True, text=True, check=False)
+    version = re.search(r"\d+(\.\d+)?", result.stdout)
+    return Source(name, version[0], programs=programs) if version and not result.returncode else None
 
 
 def _asked_version(dsn: str) -> str:

@@ -74,7 +74,7 @@ class Site:
         """Return how many pages the API was asked for."""
         return sum(
             seen.path.endswith(("klines", "Klines", "history-candles"))
-            for seen in self.exchange.record.latest
+            for seen in self.exchange.request_log.latest
         )
 
     def files(self) -> int:

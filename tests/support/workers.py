@@ -12,7 +12,7 @@ from pathlib import Path
 PROJECT = Path(__file__).parents[2]
 
 CODE = """
-import json, sys, time
+import asyncio, json, os, sys, threading
 import anyio
 import marketfetch as mf
 from marketfetch.proxies.board_urls import board_from
@@ -21,32 +21,38 @@ from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Sharing
 
 job = json.loads(sys.argv[1])
-limit = mf.adapter.LimitPool(**job["limit"])
+limit = mf.adapter.LimitPool(**{**job["limit"], "hosts": tuple(job["limit"]["hosts"])})
 registry = Registry(sharing=Sharing((board_from(job["board"]),), required=True), term=job["term"])
 pool = mf.RotatingProxies(job["proxies"], direct=not job["proxies"], registry=registry)
 fetcher = CurlFetcher()
 served = 0
 
-async def work(until):
+async def work():
     global served
-    while time.time() < until:
+    while True:
         cost = mf.adapter.Cost(limit, job["weight"])
         request = mf.protocols.Request(job["path"], job["params"], cost=cost, base_url=job["url"])
-        with anyio.move_on_after(max(0.0, until - time.time())):
-            async with pool.lease(request) as lease:
-                response = await fetcher.fetch(request, lease.egress)
-                lease.answered(response)
-                if response.status != 200:
-                    lease.failed(mf.errors.RateLimitExceeded("refused", retry_after=1))
-                served += 1
+        async with pool.lease(request) as lease:
+            response = await fetcher.fetch(request, lease.egress)
+            lease.answered(response)
+            if response.status != 200:
+                lease.failed(mf.errors.RateLimitExceeded("refused", retry_after=1))
+            served += 1
+            if served == job["goal"]:
+                print("goal", flush=True)
+
+def call_when_told(loop, stop):
+    os.read(0, 1)
+    loop.call_soon_threadsafe(stop)
 
 async def main():
     print("ready", flush=True)
-    sys.stdin.readline()
-    until = time.time() + job["seconds"]
+    os.read(0, 1)
     async with pool.session(registry.sharing), fetcher.session(), anyio.create_task_group() as group:
+        stop = [asyncio.get_running_loop(), group.cancel_scope.cancel]
+        threading.Thread(target=call_when_told, args=stop, daemon=True).start()
         for _ in range(job["concurrency"]):
-            group.start_soon(work, until)
+            group.start_soon(work)
     print(served, flush=True)
 
 anyio.run(main)
@@ -54,7 +60,7 @@ anyio.run(main)
 
 
 class Worker:
-    """A process that begins when `begin` is called."""
+    """A process that sends requests from the call of `begin` to that of `served`."""
 
     def __init__(self, job: dict[str, object]) -> None:
         self.process = subprocess.Popen(
@@ -76,12 +82,18 @@ class Worker:
         self.process.stdin.write("\n")
         self.process.stdin.flush()
 
-    def served(self) -> int:
-        """Wait until the process has ended; return the number of its requests."""
+    def reach_goal(self) -> None:
+        """Wait until the number of its requests is the goal of its job, however long it takes."""
         assert self.process.stdout
-        said = self.process.stdout.read()
-        assert self.process.wait(timeout=30) == 0
-        return int(said)
+        assert self.process.stdout.readline() == "goal\n"
+
+    def served(self) -> int:
+        """Tell the process to end; return the number of its requests."""
+        assert self.process.stdout
+        self.begin()
+        output = self.process.stdout.read()
+        assert self.process.wait() == 0
+        return int(output.split()[-1])
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from marketfetch.exchange import Exchange
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Sink, Store
 from marketfetch.proxies.pool import RotatingProxies
+from marketfetch.proxies.registry import Registry
 from marketfetch.reports import Report
 from marketfetch.sinks.merging import merge
 from marketfetch.testing import Market, SimulatedExchange, Window
@@ -89,6 +90,8 @@ class World:
     settings: Settings = attrs.field(factory=lambda: Settings(concurrency=8))
     events: list[Event] = attrs.field(factory=list)
     listeners: list[Listener] = attrs.field(factory=list)
+    registry: Registry | None = None
+    """A registry with another clock than that of the machine."""
 
     def pipeline(self, sink: Sink | None, *, proxies: Sequence[str] = (), **query: Any) -> Pipeline:
         """Return a pipeline from this exchange into a sink; by default it fetches one day of one symbol."""
@@ -97,7 +100,7 @@ class World:
             VENUES[self.venue](self.exchange.base_url),
             Query(**asked),
             sink,
-            proxies=RotatingProxies(proxies, direct=not proxies),
+            proxies=RotatingProxies(proxies, direct=not proxies, registry=self.registry),
             fetcher=CurlFetcher(certificate=self.exchange.certificate),
             settings=self.settings,
             listeners=[self.events.append, *self.listeners],
@@ -105,9 +108,9 @@ class World:
 
     def asked(self, path: str = "") -> int:
         """Return the number of requests whose path ends with `path`."""
-        return sum(seen.path.endswith(path) for seen in self.exchange.record.latest)
+        return sum(seen.path.endswith(path) for seen in self.exchange.request_log.latest)
 
-    def heard(self, kind: type[Event]) -> list[Any]:
+    def events_of(self, kind: type[Event]) -> list[Any]:
         """Return the events of one kind."""
         return [event for event in self.events if isinstance(event, kind)]
 

@@ -252,7 +252,7 @@ def test_a_listed_file_is_absent(served: Served) -> None:
     assert DATE in served.client.get("/", prefix=DATE).body.decode()
     assert served.client.get(f"/{DATE}").status == 404
     assert served.client.get(f"/{DATE}.CHECKSUM").status == 200
-    assert served.archive.record.faults == {ArchiveFaultKind.ABSENT: 1}
+    assert served.archive.request_log.faults == {ArchiveFaultKind.ABSENT: 1}
 
 
 @with_faults("wrong_digest")
@@ -447,13 +447,13 @@ def test_requests_and_bytes_are_counted_by_kind() -> None:
         digest = client.get(f"/{MONTH}.CHECKSUM").body
         day = client.get(f"/{DATE}").body
         client.get("/nothing")
-        assert archive.record.kinds == {"listing": 1, "file": 3, "checksum": 1}
-        assert archive.record.sizes["listing"] == len(listing)
-        assert archive.record.sizes["checksum"] == len(digest)
-        assert archive.record.sizes["file"] > len(month) + len(day)
-        assert archive.record.statuses == {200: 4, 404: 1}
-        assert archive.record.faults == {ArchiveFaultKind.FIRST_WEEK: 1}
-        assert [seen.kind for seen in archive.record.latest] == [
+        assert archive.request_log.kinds == {"listing": 1, "file": 3, "checksum": 1}
+        assert archive.request_log.sizes["listing"] == len(listing)
+        assert archive.request_log.sizes["checksum"] == len(digest)
+        assert archive.request_log.sizes["file"] > len(month) + len(day)
+        assert archive.request_log.statuses == {200: 4, 404: 1}
+        assert archive.request_log.faults == {ArchiveFaultKind.FIRST_WEEK: 1}
+        assert [seen.kind for seen in archive.request_log.latest] == [
             "listing",
             "file",
             "checksum",

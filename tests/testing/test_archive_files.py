@@ -51,7 +51,7 @@ market = GeneratedMarket(["BTCUSDT", "ETHUSDT", *COIN_MARGINED], seed=5, listed_
 
 
 @attrs.frozen
-class World:
+class ServersAndClients:
     exchange: SimulatedExchange
     archive: SimulatedArchive
     api: Client
@@ -73,16 +73,16 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
+def world() -> Iterator[ServersAndClients]:
     with (
         simulate_binance(market, SimulatorOptions(limits=None), now=lambda: NOW) as (exchange, archive),
         client_of(exchange) as api,
         client_of(archive) as files,
     ):
-        yield World(exchange, archive, api, files)
+        yield ServersAndClients(exchange, archive, api, files)
 
 
-def candles(world: World, path: str, interval: str, span: Span, **params: str) -> list[list[str]]:
+def candles(world: ServersAndClients, path: str, interval: str, span: Span, **params: str) -> list[list[str]]:
     """Return the rows of the API as texts."""
     rows = world.api.get(
         path, None, interval=interval, startTime=span.start, endTime=span.end - 1, limit=1000, **params
@@ -100,7 +100,7 @@ def candles(world: World, path: str, interval: str, span: Span, **params: str) -
     ],
 )
 def test_usdm_candles_are_those_of_the_api_text_by_text(
-    world: World, kind: str, route: str, name: str
+    world: ServersAndClients, kind: str, route: str, name: str
 ) -> None:
     day = Span(ms("2026-06-20"), ms("2026-06-21"))
     key = f"data/futures/um/daily/{kind}/ETHUSDT/5m/ETHUSDT-5m-2026-06-20.zip"
@@ -111,14 +111,14 @@ def test_usdm_candles_are_those_of_the_api_text_by_text(
 
 
 @pytest.mark.parametrize("interval", ["1h", "12h", "1d", "3d", "1w", "1M"])
-def test_a_month_has_the_candles_that_open_in_it(world: World, interval: str) -> None:
+def test_a_month_has_the_candles_that_open_in_it(world: ServersAndClients, interval: str) -> None:
     month = Span(ms("2024-02-01"), ms("2024-03-01"))
     archived = interval.replace("1M", "1mo")
     key = f"data/futures/um/monthly/klines/BTCUSDT/{archived}/BTCUSDT-{archived}-2024-02.zip"
     assert world.rows(key)[1:] == candles(world, "/fapi/v1/klines", interval, month, symbol="BTCUSDT")
 
 
-def test_spot_has_no_header_and_microseconds_from_2025_on(world: World) -> None:
+def test_spot_has_no_header_and_microseconds_from_2025_on(world: ServersAndClients) -> None:
     for month, unit in (("2024-12", 1), ("2025-01", 1000)):
         start = ms(f"{month}-01")
         span = Span(start, Interval.parse("1M").shift(start, 1))
@@ -129,7 +129,7 @@ def test_spot_has_no_header_and_microseconds_from_2025_on(world: World) -> None:
         assert [int(row[6]) + 1 for row in rows] == [(int(row[6]) + 1) * unit for row in expected]
 
 
-def test_futures_candles_have_a_header_from_june_2022_on(world: World) -> None:
+def test_futures_candles_have_a_header_from_june_2022_on(world: ServersAndClients) -> None:
     for date, header in (("2022-05", False), ("2022-06", True)):
         text = world.text(f"data/futures/um/monthly/klines/BTCUSDT/1d/BTCUSDT-1d-{date}.zip")
         assert text.startswith(f"{KLINES}\n") is header
@@ -138,7 +138,7 @@ def test_futures_candles_have_a_header_from_june_2022_on(world: World) -> None:
     assert world.text("data/futures/um/daily/klines/BTCUSDT/1d/BTCUSDT-1d-2022-05-31.zip")[0].isdigit()
 
 
-def test_funding_has_three_columns_and_the_regular_events(world: World) -> None:
+def test_funding_has_three_columns_and_the_regular_events(world: ServersAndClients) -> None:
     month = Span(ms("2022-03-01"), ms("2022-04-01"))
     header, *rows = world.rows("data/futures/um/monthly/fundingRate/BTCUSDT/BTCUSDT-fundingRate-2022-03.zip")
     assert header == ["calc_time", "funding_interval_hours", "last_funding_rate"]
@@ -162,7 +162,7 @@ def test_funding_has_three_columns_and_the_regular_events(world: World) -> None:
     ],
 )
 def test_metrics_join_the_statistics_of_the_same_five_minutes(
-    world: World, section: str, symbol: str, day: str, label: int
+    world: ServersAndClients, section: str, symbol: str, day: str, label: int
 ) -> None:
     start, end = ms(day), ms(day) + DAY
     header, *rows = world.rows(f"data/futures/{section}/daily/metrics/{symbol}/{symbol}-metrics-{day}.zip")
@@ -209,7 +209,9 @@ def test_first_metrics_of_a_symbol_begin_with_its_listing() -> None:
     assert rows[-1].startswith("2026-06-20 15:55:00,")
 
 
-def test_coin_margined_files_are_those_of_instruments_that_settle_in_their_base(world: World) -> None:
+def test_coin_margined_files_are_those_of_instruments_that_settle_in_their_base(
+    world: ServersAndClients,
+) -> None:
     listed = {
         kind: [key.split("/")[5] for key in world.archive.keys(f"data/futures/cm/monthly/{kind}/")]
         for kind in ("fundingRate", "indexPriceKlines", "markPriceKlines")
@@ -224,7 +226,7 @@ def test_coin_margined_files_are_those_of_instruments_that_settle_in_their_base(
     assert rows == candles(world, "/fapi/v1/indexPriceKlines", "1h", day, pair="BTCUSD_PERP")
 
 
-def test_digest_files_end_with_or_without_a_line_end(world: World) -> None:
+def test_digest_files_end_with_or_without_a_line_end(world: ServersAndClients) -> None:
     keys = world.archive.keys("data/spot/monthly/klines/BTCUSDT/1d/")
     ends = {world.archive.read(key)[-4:] for key in keys if key.endswith(".CHECKSUM")}
     assert ends == {b".zip", b"zip\n"}
@@ -251,6 +253,16 @@ def test_daily_files_come_the_next_day_and_monthly_files_after_the_month() -> No
         archive.read(f"{monthly}BTCUSDT-1d-2024-02.zip")
     clock[0] = ms("2024-03-02")
     assert newest(monthly) == "BTCUSDT-1d-2024-02.zip"
+
+
+def test_files_of_okx_come_two_days_after_their_end() -> None:
+    clock = [ms("2024-03-02T15:59:59")]  # a day of Hong Kong ends at 16:00 UTC
+    archive = SimulatedArchive(market, ArchiveOptions(now=lambda: clock[0]))
+    day = "cdn/okex/traderecords/candlesticks/daily/20240229/BTC-USDT-candlesticks-2024-02-29.zip"
+    with pytest.raises(KeyError, match="nothing is published"):
+        archive.read(day)
+    clock[0] += 1000
+    assert archive.read(day)
 
 
 def test_a_file_of_weeks_waits_for_its_last_week() -> None:
@@ -342,13 +354,13 @@ def test_no_file_is_older_than_the_archive() -> None:
         "nothing",
     ],
 )
-def test_other_names_are_no_files(world: World, key: str) -> None:
+def test_other_names_are_no_files(world: ServersAndClients, key: str) -> None:
     answer = world.files.get(f"/{key}")
     assert answer.status == 404
     assert ET.fromstring(answer.body).findtext("Code") == "NoSuchKey"
 
 
-def test_file_headers_repeat_its_entry_in_the_listing(world: World) -> None:
+def test_file_headers_repeat_its_entry_in_the_listing(world: ServersAndClients) -> None:
     key = "data/spot/monthly/klines/BTCUSDT/1d/BTCUSDT-1d-2024-01.zip"
     answer = world.files.get(f"/data.binance.vision/{key}")
     assert answer.body == world.archive.read(key)

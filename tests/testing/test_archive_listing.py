@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from marketfetch.testing import ArchiveOptions, GeneratedMarket, MarketInstrument, SimulatedArchive
 from marketfetch.testing.archives.listing import ListingQuery
-from marketfetch.testing.venues.binance_common import INTERVALS
+from marketfetch.testing.venues.binance_common import SPOT_INTERVALS
 from tests.testing.client import Client, client_of
 
 NS = "{http://s3.amazonaws.com/doc/2006-03-01/}"
@@ -118,8 +118,9 @@ def test_a_delimiter_makes_directories(client: Client, walk: Walk, size: int) ->
     assert directories("data/") == ["futures/", "spot/"]
     assert directories("data/futures/um/daily/klines/") == sorted(f"{symbol}/" for symbol in SYMBOLS)
     assert directories("data/spot/monthly/klines/BTCUSDT/") == sorted(
-        f"{name.replace('1M', '1mo')}/" for name in INTERVALS
+        f"{name.replace('1M', '1mo')}/" for name in SPOT_INTERVALS
     )
+    assert "1s/" not in directories("data/futures/um/daily/klines/BTCUSDT/")
     assert set(directories("data/spot/monthly/klines/BTCUSDT/")) - set(
         directories("data/spot/daily/klines/BTCUSDT/")
     ) == {"3d/", "1w/", "1mo/"}

@@ -34,7 +34,7 @@ market = GeneratedMarket(
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    options = SimulatorOptions(limits=LimitRules(usdm_weight=10**9, spot_weight=10**9), now=lambda: NOW)
+    options = SimulatorOptions(limits=LimitRules(futures_weight=10**9, spot_weight=10**9), now=lambda: NOW)
     with SimulatedExchange(market, options) as exchange, client_of(exchange) as connected:
         yield connected
 
@@ -155,14 +155,14 @@ def test_weight_is_told_and_errors_cost_it_too() -> None:
         assert "x-mbx-used-weight-1m" not in client.get("/futures/data/openInterestHist").headers
         spot = client.get("/api/v3/klines", symbol="BTCUSDT", interval="1m", limit=1000)
         assert spot.headers["x-mbx-used-weight-1m"] == "2"
-        assert exchange.record.statuses == {200: 4, 400: 2}
-        assert exchange.record.weights == {"127.0.0.1": 22 + 2 + 2}
-        assert exchange.record.connections == {"127.0.0.1": 1}
-        assert exchange.record.latest[0].params["limit"] == "499"
+        assert exchange.request_log.statuses == {200: 4, 400: 2}
+        assert exchange.request_log.weights == {"127.0.0.1": 22 + 2 + 2}
+        assert exchange.request_log.connections == {"127.0.0.1": 1}
+        assert exchange.request_log.latest[0].params["limit"] == "499"
 
 
 def test_429_then_418() -> None:
-    options = SimulatorOptions(limits=LimitRules(usdm_weight=1, ban_after=3), now=lambda: NOW)
+    options = SimulatorOptions(limits=LimitRules(futures_weight=1, ban_after=3), now=lambda: NOW)
     with SimulatedExchange(market, options) as exchange, client_of(exchange) as client:
         answers = [client.get("/fapi/v1/ping") for _ in range(5)]
     assert [answer.status for answer in answers] == [200, 429, 429, 418, 418]
@@ -185,6 +185,12 @@ def test_exchange_info_tells_listing_and_delisting(client: Client) -> None:
     assert info["rateLimits"][0]["limit"] == 10**9
     assert client.get("/fapi/v1/time").json == {"serverTime": NOW}
     assert "onboardDate" not in client.get("/api/v3/exchangeInfo").json["symbols"][0]
+
+
+def test_spot_alone_has_candles_of_a_second(client: Client) -> None:
+    rows = client.get("/api/v3/klines", symbol="BTCUSDT", interval="1s", limit=3).json
+    assert [row[6] - row[0] for row in rows] == [999] * 3
+    assert client.get("/fapi/v1/klines", symbol="BTCUSDT", interval="1s").json["code"] == -1120
 
 
 def test_spot_cuts_the_limit_without_a_word(client: Client) -> None:

@@ -37,7 +37,7 @@ market = GeneratedMarket(
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    options = SimulatorOptions(limits=LimitRules(coinm_weight=10**9), now=lambda: NOW)
+    options = SimulatorOptions(limits=LimitRules(futures_weight=10**9), now=lambda: NOW)
     with SimulatedExchange(market, options) as exchange, client_of(exchange) as connected:
         yield connected
 
@@ -143,7 +143,7 @@ def test_each_listing_has_the_contracts_of_its_own_host(client: Client) -> None:
 
 
 def test_weight_and_statistics_have_budgets_of_their_own() -> None:
-    rules = LimitRules(coinm_weight=12, coinm_statistics_calls=1)
+    rules = LimitRules(futures_weight=12, futures_statistics_calls=1)
     with (
         SimulatedExchange(market, SimulatorOptions(limits=rules, now=lambda: NOW)) as exchange,
         client_of(exchange) as client,
@@ -157,4 +157,6 @@ def test_weight_and_statistics_have_budgets_of_their_own() -> None:
         first, second = (client.get(path, pair="BTCUSD", period="5m") for _ in range(2))
         assert (first.status, second.status) == (200, 429)
         assert "x-mbx-used-weight-1m" not in first.headers
-        assert client.get("/fapi/v1/klines", symbol="BTCUSDT", interval="1m").status == 200
+        usdm = client.get("/fapi/v1/klines", symbol="BTCUSDT", interval="1m")
+        assert usdm.status == 429, "both hosts count together"
+        assert client.get(path, symbol="BTCUSDT", period="5m").status == 429

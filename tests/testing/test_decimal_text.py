@@ -46,8 +46,8 @@ def test_no_rows_are_no_text() -> None:
 
 def test_a_value_can_only_be_lent_between_columns_of_a_kind() -> None:
     one, other = FixedPointColumn(np.array([1, 2]), 2), FixedPointColumn(np.array([3, 4]), 3)
-    assert one.ending_like(FixedPointColumn(np.array([8, 9]), 2)).values.tolist() == [1, 9]
+    assert one.with_last_value_of(FixedPointColumn(np.array([8, 9]), 2)).values.tolist() == [1, 9]
     with pytest.raises(TypeError):
-        one.ending_like(other)
+        one.with_last_value_of(other)
     with pytest.raises(TypeError):
-        TextColumn(np.array([b"1"])).ending_like(one)
+        TextColumn(np.array([b"1"])).with_last_value_of(one)

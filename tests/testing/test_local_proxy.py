@@ -44,7 +44,7 @@ def get(
 def test_requests_are_forwarded_from_the_proxys_own_address(
     exchange: SimulatedExchange, session: requests.Session[requests.Response]
 ) -> None:
-    exchange.record.clear()
+    exchange.request_log.clear()
     direct = session.get(exchange.base_url + KLINES).content
     with LocalProxies(3) as proxies:
         assert [proxy.source for proxy in proxies] == ["127.0.0.2", "127.0.0.3", "127.0.0.4"]
@@ -52,11 +52,11 @@ def test_requests_are_forwarded_from_the_proxys_own_address(
             for _ in range(4):
                 assert get(session, exchange.base_url + KLINES, proxy.url).content == direct
         assert [(proxy.connections, proxy.requests, proxy.tunnels) for proxy in proxies] == [(1, 4, 0)] * 3
-    assert {name: exchange.record.requests[name] for name in ("127.0.0.2", "127.0.0.4")} == {
+    assert {name: exchange.request_log.requests[name] for name in ("127.0.0.2", "127.0.0.4")} == {
         "127.0.0.2": 4,
         "127.0.0.4": 4,
     }
-    assert exchange.record.connections["127.0.0.3"] == 1, "the connection to the exchange is kept alive"
+    assert exchange.request_log.connections["127.0.0.3"] == 1, "the connection to the exchange is kept alive"
 
 
 def test_tunnels_carry_tls(session: requests.Session[requests.Response]) -> None:
@@ -71,7 +71,7 @@ def test_tunnels_carry_tls(session: requests.Session[requests.Response]) -> None
             assert answer.status_code == 200
             assert len(json.loads(answer.content)) == 1500
         assert (proxy.connections, proxy.tunnels, proxy.requests) == (1, 1, 0)
-        assert exchange.record.requests == {"127.0.0.9": 3}
+        assert exchange.request_log.requests == {"127.0.0.9": 3}
 
 
 def test_credentials(exchange: SimulatedExchange, session: requests.Session[requests.Response]) -> None:
@@ -87,7 +87,7 @@ def test_credentials(exchange: SimulatedExchange, session: requests.Session[requ
 def test_what_was_meant_for_the_proxy_stays_there(exchange: SimulatedExchange) -> None:
     with (
         LocalProxy() as proxy,
-        contextlib.closing(http.client.HTTPConnection(*proxy.address, timeout=5)) as connection,
+        contextlib.closing(http.client.HTTPConnection(*proxy.address, timeout=60)) as connection,
     ):
         headers = {"Proxy-Authorization": "Basic x", "Content-Length": "3"}
         connection.request("GET", f"{exchange.base_url}/fapi/v1/ping", b"abc", headers)

@@ -5,8 +5,12 @@ from typing import Any
 
 import pytest
 
+from marketfetch.adapters.okx import Okx
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions, Window
 from marketfetch.values.intervals import Interval
+from marketfetch.values.series import Series
+from marketfetch.values.slices import Slice
+from marketfetch.values.spans import Span
 from tests.testing.client import Client, client_of
 
 HOUR = 3_600_000
@@ -86,6 +90,8 @@ def test_long_bars_open_in_hong_kong_unless_told_otherwise(client: Client, bar: 
 
 def test_funding(client: Client) -> None:
     rows = data(client, "/api/v5/public/funding-rate-history", instId="BTC-USDT-SWAP")
+    # The rate that was paid differs from the forecast: an adapter that reads the wrong one is found out.
+    assert all(row["realizedRate"] != row["fundingRate"] for row in rows)
     times = [int(row["fundingTime"]) for row in rows]
     assert times == sorted(set(times), reverse=True)
     assert len(rows) == 100
@@ -93,6 +99,14 @@ def test_funding(client: Client) -> None:
     answer = client.get("/api/v5/public/funding-rate-history", instId="BTC-USDT-SWAP", after=NOW - 91 * DAY)
     assert answer.json["data"] == []
     assert client.get("/api/v5/public/funding-rate-history", instId="BTC-USDT").json["code"] == "51001"
+
+
+def test_the_adapter_reads_the_rate_that_was_paid(client: Client) -> None:
+    answer = client.get("/api/v5/public/funding-rate-history", instId="BTC-USDT-SWAP", limit=3)
+    series = Series.of("okx", "funding_rate", "BTC-USDT-SWAP", "event")
+    page = Okx().endpoint("funding_rate").decode(answer.body, Slice(series, Span(NOW - 2 * DAY, NOW), 100))
+    paid = [float(row["realizedRate"]) for row in reversed(answer.json["data"])]
+    assert sorted(page.columns.values[0].tolist()) == sorted(paid)
 
 
 def test_instruments_and_time(client: Client) -> None:

@@ -31,9 +31,9 @@ def test_kline_weights(limit: int | None, documented: int, measured: int) -> Non
 
 
 def test_a_budget_is_used_up_refuses_and_comes_back_with_the_next_minute() -> None:
-    rules = LimitRules(usdm_weight=10)
+    rules = LimitRules(futures_weight=10)
     limiter = RateLimiter(rules)
-    five = RequestCost(rules.usdm, 5)
+    five = RequestCost(rules.futures, 5)
     assert [limiter.charge("a", five, START + 100 * n).used for n in range(2)] == [5, 10]
     refused = limiter.charge("a", five, START + 30_500)
     assert refused.refused
@@ -45,9 +45,9 @@ def test_a_budget_is_used_up_refuses_and_comes_back_with_the_next_minute() -> No
 
 
 def test_who_keeps_calling_is_banned_and_longer_each_time() -> None:
-    rules = LimitRules(usdm_weight=1, ban_after=3)
+    rules = LimitRules(futures_weight=1, ban_after=3)
     limiter = RateLimiter(rules)
-    one = RequestCost(rules.usdm, 1)
+    one = RequestCost(rules.futures, 1)
     verdicts = [limiter.charge("a", one, START) for _ in range(4)]
     assert [verdict.retry_at is not None for verdict in verdicts] == [False, True, True, False]
     assert verdicts[3].banned_until == START + 120_000
@@ -80,7 +80,7 @@ def test_scopes_are_counted_apart() -> None:
 
 
 def test_a_minute_can_be_shortened() -> None:
-    rules = LimitRules(period_scale=1 / 30, usdm_weight=1)
+    rules = LimitRules(period_scale=1 / 30, futures_weight=1)
     limiter = RateLimiter(rules)
-    one = RequestCost(rules.usdm, 1)
+    one = RequestCost(rules.futures, 1)
     assert [limiter.charge("a", one, START + at).refused for at in (0, 1999, 2000)] == [False, True, False]

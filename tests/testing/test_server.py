@@ -50,6 +50,7 @@ def test_a_background_loop_is_started_once_and_used_only_while_it_runs() -> None
 
 @pytest.mark.parametrize("turns", range(5))
 async def test_who_is_accepted_while_the_server_closes_is_not_left_open(turns: int) -> None:
+    gc.collect()  # what other tests have left open
     await _close_while_clients_come(turns)
     with warnings.catch_warnings(record=True) as left_open:
         warnings.simplefilter("always", ResourceWarning)

@@ -83,7 +83,7 @@ def test_latency_clock_and_skew_can_be_changed_while_running() -> None:
 def test_unknown_paths_and_broken_requests() -> None:
     with SimulatedExchange(market) as exchange, client_of(exchange) as client:
         assert client.get("/nothing").status == 404
-        assert exchange.record.latest[-1].weight == 0
+        assert exchange.request_log.latest[-1].weight == 0
         client.connection.sock.sendall(b"\0\0\r\n\r\n")
         assert client.connection.sock.recv(100).startswith(b"HTTP/1.1 400")
 
@@ -103,10 +103,10 @@ def test_the_log_is_bounded_and_the_counters_are_not() -> None:
     with SimulatedExchange(market, SimulatorOptions(log_size=3)) as exchange, client_of(exchange) as client:
         for _ in range(5):
             client.get("/fapi/v1/ping")
-        assert len(exchange.record.latest) == 3
-        assert exchange.record.total == exchange.record.requests["127.0.0.1"] == 5
-        exchange.record.clear()
-        assert exchange.record.total == 0
+        assert len(exchange.request_log.latest) == 3
+        assert exchange.request_log.total == exchange.request_log.requests["127.0.0.1"] == 5
+        exchange.request_log.clear()
+        assert exchange.request_log.total == 0
 
 
 def test_it_runs_in_a_process_of_its_own() -> None:
@@ -125,11 +125,11 @@ def test_it_runs_in_a_process_of_its_own() -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
         ready = json.loads(process.stdout.readline())
-        with urllib.request.urlopen(f"{ready['base_url']}/fapi/v1/ping", timeout=5) as answer:
+        with urllib.request.urlopen(f"{ready['base_url']}/fapi/v1/ping", timeout=60) as answer:
             assert answer.status == 200
-        with urllib.request.urlopen(f"{ready['archive']}/?delimiter=/", timeout=5) as answer:
+        with urllib.request.urlopen(f"{ready['archive']}/?delimiter=/", timeout=60) as answer:
             assert b"<CommonPrefixes><Prefix>data/</Prefix>" in answer.read()
         assert len(ready["proxies"]) == 2
         assert ready["certificate"] is None
         process.send_signal(signal.SIGTERM)
-        assert process.wait(5) == 0
+        assert process.wait(250) == 0

@@ -93,7 +93,7 @@ print(query.interval.name, settings.concurrency)
 def test_settings_that_cross_to_another_machine_have_the_clock_of_that_machine() -> None:
     sent = pickle.dumps((VALUES["settings"], SERIES, VALUES["query"]))
     child = subprocess.run(
-        [sys.executable, "-c", CHILD], input=sent, capture_output=True, check=False, timeout=120
+        [sys.executable, "-c", CHILD], input=sent, capture_output=True, check=False, timeout=250
     )
     assert child.returncode == 0, child.stderr.decode()
     off, found, names = child.stdout.decode().split("\n")[:3]

@@ -19,6 +19,7 @@ from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.urls import sink_from
 from marketfetch.testing import (
     ArchiveFaultKind,
+    ArchiveFaults,
     ArchiveOptions,
     GeneratedMarket,
     SimulatedArchive,
@@ -63,7 +64,7 @@ class Site:
         return verify_sources(store, self.exchange, repair=repair, settings=self.settings)
 
     def requests(self) -> list[str]:
-        return [seen.params.get("prefix") or seen.path for seen in self.archive.record.latest]
+        return [seen.params.get("prefix") or seen.path for seen in self.archive.request_log.latest]
 
 
 @pytest.fixture
@@ -84,11 +85,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 def test_files_as_they_were_cost_one_listing_for_each_series(site: Site, store: Store) -> None:
     site.fill(store)
-    before = len(site.archive.record.latest)
+    before = len(site.archive.request_log.latest)
     found = site.verify(store)
     assert found == SourceVerification(series=2, files=6, reissued=())
     assert found.ok
-    assert len(site.archive.record.latest) - before == 2
+    assert len(site.archive.request_log.latest) - before == 2
 
 
 def test_a_changed_value_is_found_and_repaired(site: Site, store: Store) -> None:
@@ -166,6 +167,15 @@ def test_a_file_that_cannot_be_read_is_named(site: Site) -> None:
     assert file.error.startswith("ArchiveDamaged: ")
     assert not file.repaired
     assert_holds(store, site.market, SERIES, span_of(START, END))
+
+
+def test_a_broken_page_of_a_listing_is_requested_again(site: Site) -> None:
+    store = MemorySink()
+    site.fill(store)
+    before = len(site.archive.request_log.latest)
+    site.archive.faults = ArchiveFaults(rate=1, kinds=[ArchiveFaultKind.PAGE_LISTING], times=1)
+    assert site.verify(store) == SourceVerification(series=2, files=6, reissued=())
+    assert len(site.archive.request_log.latest) - before == 4
 
 
 def test_an_archive_that_is_away_is_in_the_result(site: Site) -> None:

@@ -163,6 +163,9 @@ def check_archive(cls: type[Any], base: type[Any]) -> None:
     _check_url(f"{name}.files_url", cls.files_url)
     if cls.listing_url is not None:
         _check_url(f"{name}.listing_url", cls.listing_url)
+    suffix: object = cls.suffix
+    if not isinstance(suffix, str) or not suffix.startswith(".") or "/" in suffix:
+        raise wrong_kind(f"{name}.suffix", suffix, "write the end of the file names, such as '.csv.gz'")
     for attribute in ("since", "publish_delay"):
         if not is_whole(value := getattr(cls, attribute)) or value < 0:
             raise wrong_kind(f"{name}.{attribute}", value, "write milliseconds, or leave it out")
@@ -257,8 +260,8 @@ def _check_sources(cls: type[Any], endpoint: type[Any], archive: type[Any]) -> N
     served = [each.dataset for each in cls.sources if issubclass(each, endpoint)]
     if len(set(served)) != len(served) or not served:
         raise AdapterError(f"{place} must have one endpoint for each dataset, found {served}")
-    filed = [each.dataset for each in cls.sources if issubclass(each, archive)]
-    if len(set(filed)) != len(filed) or not set(filed) <= set(served):
+    with_archive = [each.dataset for each in cls.sources if issubclass(each, archive)]
+    if len(set(with_archive)) != len(with_archive) or not set(with_archive) <= set(served):
         raise AdapterError(
-            f"{place} may have one archive for each dataset that has an endpoint, found {filed}"
+            f"{place} may have one archive for each dataset that has an endpoint, found {with_archive}"
         )

@@ -31,6 +31,10 @@ def check_cost(place: str, cost: object) -> Cost:
     pool: object = cost.pool
     if not isinstance(pool, LimitPool):
         raise wrong_kind(f"{place}: pool", pool, "write a LimitPool, such as LimitPool('calls', 10, 1000)")
+    hosts: object = pool.hosts
+    if not isinstance(hosts, tuple) or not all(isinstance(host, str) for host in hosts):
+        remedy = "write a tuple of URLs, such as ('https://a.org', 'https://b.org')"
+        raise wrong_kind(f"{place}: {pool.name}: hosts", hosts, remedy)
     if pool.window not in {"clock", "sliding"}:
         raise wrong_kind(f"{place}: {pool.name}: window", pool.window, "write 'clock' or 'sliding'")
     capacity, weight = cost.pool.capacity, cost.weight

@@ -15,7 +15,7 @@ from marketfetch.adapter import (
     Banned,
     Cost,
     CsvLayout,
-    Decoded,
+    DecodedRows,
     DecodeError,
     Endpoint,
     Exchange,
@@ -101,7 +101,7 @@ class Klines(Endpoint, abstract=True):
         """Request one row without an end: the exchange skips ahead to its first row."""
         return self._ask(series, {"startTime": start, "limit": 1}, 1)
 
-    def decode(self, body: bytes, part: Slice) -> Decoded:
+    def decode(self, body: bytes, part: Slice) -> DecodedRows:
         """Decode kline rows; volumes and trades are read for `ohlcv` only."""
         layout = self._with_flow if part.series.dataset.name == "ohlcv" else _PRICE_ROWS
         return layout.decode(body, part.series.dataset)

@@ -4,9 +4,8 @@ A contract is worth a fixed number of US dollars and is settled in its base coin
 rows count contracts and base coin. `volume` is in base coin, as for every other exchange; the turnover in US
 dollars is NULL, because no row says how many dollars a contract is worth.
 
-Limits per address: 2400 weight in each minute of the server's clock for `/dapi`; 1000 calls in five minutes
-for `/futures/data`. Since 2026-06-30 Binance counts the weight of COIN-M and USDⓈ-M together: two runs at
-once, one at each host, learn of each other from the header alone.
+Limits per address: 2400 weight in each minute of the server's clock; 1000 calls in five minutes for
+`/futures/data`. Since 2026-06-30 Binance counts what is sent to COIN-M and to USDⓈ-M together.
 """
 
 from __future__ import annotations
@@ -18,11 +17,9 @@ import numpy as np
 
 from marketfetch.adapter import (
     DAY,
-    MINUTE,
     BadSymbol,
     CsvLayout,
-    Decoded,
-    LimitPool,
+    DecodedRows,
     Series,
     Slice,
     Source,
@@ -30,6 +27,7 @@ from marketfetch.adapter import (
 )
 from marketfetch.adapters.binance import KlineFiles, pair_of
 from marketfetch.adapters.binance_futures import (
+    FUTURES_WEIGHT,
     AccountRatios,
     BinanceFutures,
     FundingEvents,
@@ -56,14 +54,10 @@ __all__ = [
     "TakerVolume",
 ]
 
-_WEIGHT = LimitPool("binance-coinm weight", 2400, MINUTE, "clock", used_header="x-mbx-used-weight-1m")
-_STATISTICS = LimitPool("binance-coinm statistics", 1000, 5 * MINUTE)
-
 
 class _CoinmKlines(FuturesKlines, abstract=True):
     """The kline routes: a window spans at most 200 days, and a page is filled from its end."""
 
-    pool = _WEIGHT
     paginator = TimeWindowPaginator(anchor="end", max_span=200 * DAY)
 
     def first_row_request(self, series: Series, start: int) -> None:
@@ -106,7 +100,7 @@ class FundingRate(FundingEvents):
 
     dataset = "funding_rate"
     path = "/dapi/v1/fundingRate"
-    pool = _WEIGHT
+    pool = FUTURES_WEIGHT
 
 
 class _PerpetualStatistics(PeriodStatistics, abstract=True):
@@ -115,8 +109,6 @@ class _PerpetualStatistics(PeriodStatistics, abstract=True):
     A dated contract is the next quarter's first and the current quarter's later: its rows cannot be told from
     those of the contract before it.
     """
-
-    pool = _STATISTICS
 
     def subject(self, series: Series) -> Mapping[str, str]:
         """Return the pair and the contract type; BadSymbol for a dated contract."""
@@ -140,8 +132,6 @@ class OpenInterest(_PerpetualStatistics):
 class LongShortRatio(AccountRatios):
     """GET /futures/data/globalLongShortAccountRatio: all contracts of a pair have the same ratio."""
 
-    pool = _STATISTICS
-
     def subject(self, series: Series) -> Mapping[str, str]:
         """Return the pair."""
         return {"pair": pair_of(series.symbol)}
@@ -154,7 +144,7 @@ class TakerVolume(_PerpetualStatistics):
     route = "takerBuySellVol"
     fields: ClassVar = {"buy_volume": "takerBuyVolValue", "sell_volume": "takerSellVolValue"}
 
-    def decode(self, body: bytes, part: Slice) -> Decoded:
+    def decode(self, body: bytes, part: Slice) -> DecodedRows:
         """Decode the volumes, and compute the ratio; NULL where nothing was sold."""
         decoded = super().decode(body, part)
         bought, sold, ratio = decoded.columns.values
@@ -222,7 +212,7 @@ class BinanceCoinm(BinanceFutures):
     name = "binance-coinm"
     default_url = "https://dapi.binance.com"
     prefix = "/dapi/v1"
-    weight = _WEIGHT
+    weight = FUTURES_WEIGHT
     status_field = "contractStatus"
     symbol_examples: ClassVar = {"BTC/USD:BTC": "BTCUSD_PERP", "BTC/USD:BTC-260626": "BTCUSD_260626"}
     quirks = """
@@ -232,8 +222,8 @@ class BinanceCoinm(BinanceFutures):
     - `open_interest` and `taker_volume` exist for perpetual contracts alone. Dated contracts have no
       funding events.
     - All contracts of a pair have the same `long_short_ratio`.
-    - Since 30 June 2026 Binance counts the weight of COIN-M and USDⓈ-M together. Two runs at once, one
-      for each, learn of each other from the header of the answers alone.
+    - Since 30 June 2026 Binance counts COIN-M and USDⓈ-M together: their requests share the limits of an
+      address.
     """
     sources: ClassVar[Sequence[type[Source]]] = (
         Ohlcv,

@@ -14,7 +14,7 @@ from marketfetch.adapter import (
     MINUTE,
     Cost,
     CursorPaginator,
-    Decoded,
+    DecodedRows,
     DecodeError,
     Endpoint,
     Instrument,
@@ -29,8 +29,22 @@ from marketfetch.adapter import (
 )
 from marketfetch.adapters.binance import BinanceExchange, Klines, same_names
 
-__all__ = ["AccountRatios", "BinanceFutures", "FundingEvents", "FuturesKlines", "PeriodStatistics"]
+__all__ = [
+    "FUTURES_STATISTICS",
+    "FUTURES_WEIGHT",
+    "AccountRatios",
+    "BinanceFutures",
+    "FundingEvents",
+    "FuturesKlines",
+    "PeriodStatistics",
+]
 
+_HOSTS = ("https://fapi.binance.com", "https://dapi.binance.com")
+"""Since 2026-06-30 both hosts count together; of the calls of `/futures/data` that is assumed."""
+FUTURES_WEIGHT = LimitPool(
+    "binance-futures weight", 2400, MINUTE, "clock", used_header="x-mbx-used-weight-1m", hosts=_HOSTS
+)
+FUTURES_STATISTICS = LimitPool("binance-futures statistics", 1000, 5 * MINUTE, hosts=_HOSTS)
 _NEVER = 4_133_404_800_000
 """The delivery date of contracts that have none: the year 2100."""
 
@@ -38,7 +52,7 @@ _NEVER = 4_133_404_800_000
 class FuturesKlines(Klines, abstract=True):
     """The kline routes: https://developers.binance.com, "Kline/Candlestick Data" and its siblings."""
 
-    pool: ClassVar[LimitPool]
+    pool: ClassVar[LimitPool] = FUTURES_WEIGHT
     page_sizes = (99, 499, 1000, 1500)
 
     def cost(self, rows: int) -> Cost:
@@ -80,7 +94,7 @@ class FundingEvents(Endpoint, abstract=True):
         params: dict[str, str | int] = {"symbol": series.symbol, "startTime": start, "limit": 1}
         return Request(self.path, params, cost=self.cost(1))
 
-    def decode(self, body: bytes, part: Slice) -> Decoded:
+    def decode(self, body: bytes, part: Slice) -> DecodedRows:
         """Decode events; a regular and a special one of the same moment become one row.
 
         A row is finished when all its events have a rate: the exchange may fill in a rate later.
@@ -120,7 +134,7 @@ class PeriodStatistics(Endpoint, abstract=True):
 
     route: ClassVar[str]
     fields: ClassVar[Mapping[str, str]]
-    pool: ClassVar[LimitPool]
+    pool: ClassVar[LimitPool] = FUTURES_STATISTICS
     intervals = same_names("5m 15m 30m 1h 2h 4h 6h 12h 1d")
     page_sizes = (500,)
     paginator = TimeWindowPaginator(anchor="end")
@@ -146,7 +160,7 @@ class PeriodStatistics(Endpoint, abstract=True):
         }
         return Request(f"/futures/data/{self.route}", params, cost=self.cost(part.rows))
 
-    def decode(self, body: bytes, part: Slice) -> Decoded:
+    def decode(self, body: bytes, part: Slice) -> DecodedRows:
         """Decode objects with a `timestamp`, a number or text."""
         return ObjectLayout(self.fields, time="timestamp").decode(body, part.series.dataset)
 

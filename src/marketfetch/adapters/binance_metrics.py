@@ -16,7 +16,7 @@ from marketfetch.adapter import (
     MINUTE,
     Columns,
     CsvLayout,
-    Decoded,
+    DecodedRows,
     DecodeError,
     Grain,
     Interval,
@@ -50,7 +50,7 @@ class MetricsLayout(CsvLayout):
     symbol: int | None = 1
     starts_since: int = 0
 
-    def decode(self, pieces: Iterable[bytes], series: Series, span: Span) -> Iterator[Decoded]:
+    def decode(self, pieces: Iterable[bytes], series: Series, span: Span) -> Iterator[DecodedRows]:
         """Yield the rows of a day.
 
         Raises DecodeError as CsvLayout does, and if the labels are those of the other kind: by ends, a day
@@ -78,7 +78,7 @@ class AccountRatioLayout(MetricsLayout):
     Long and short accounts are all accounts: of a ratio r, r / (1 + r) are long. Example: 1.5 → 0.6 and 0.4.
     """
 
-    def decode(self, pieces: Iterable[bytes], series: Series, span: Span) -> Iterator[Decoded]:
+    def decode(self, pieces: Iterable[bytes], series: Series, span: Span) -> Iterator[DecodedRows]:
         """Yield the rows of a day; DecodeError as MetricsLayout."""
         for decoded in super().decode(pieces, series, span):
             ratio, long, short = decoded.columns.values
@@ -111,7 +111,7 @@ class MetricsFiles(BinanceFiles, abstract=True):
         return f"{series.symbol}-metrics-"
 
 
-def _later(decoded: Decoded, shift: int) -> Decoded:
+def _later(decoded: DecodedRows, shift: int) -> DecodedRows:
     """Move all rows by so many milliseconds."""
     columns = Columns(decoded.columns.times + shift, decoded.columns.values)
     broken = [attrs.evolve(row, time=row.time + shift) for row in decoded.broken]

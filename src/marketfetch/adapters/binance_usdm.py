@@ -1,7 +1,8 @@
 """Binance USDⓈ-M futures, https://fapi.binance.com: klines of four kinds, funding, open interest, ratios.
 
-Limits per address: 2400 weight in each minute of the server's clock for `/fapi`; 500 calls in five minutes
-for funding; 1000 calls in five minutes for `/futures/data`. The latter two send no used-weight header.
+Limits per address: 2400 weight in each minute of the server's clock; 500 calls in five minutes for funding;
+1000 calls in five minutes for `/futures/data`. The latter two send no used-weight header. Weight and
+`/futures/data` are counted together with COIN-M.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import ClassVar
 from marketfetch.adapter import MINUTE, LimitPool, Source
 from marketfetch.adapters.binance import KlineFiles, OhlcvFiles
 from marketfetch.adapters.binance_futures import (
+    FUTURES_WEIGHT,
     AccountRatios,
     BinanceFutures,
     FundingEvents,
@@ -38,9 +40,7 @@ __all__ = [
     "UsdmOhlcvFiles",
 ]
 
-_WEIGHT = LimitPool("binance-usdm weight", 2400, MINUTE, "clock", used_header="x-mbx-used-weight-1m")
 _FUNDING = LimitPool("binance-usdm funding", 500, 5 * MINUTE)
-_STATISTICS = LimitPool("binance-usdm statistics", 1000, 5 * MINUTE)
 _STARTS_SINCE = 1_782_345_600_000
 """2026-06-25: the times in metrics are starts of periods from this day on, and ends before."""
 
@@ -50,7 +50,6 @@ class Ohlcv(FuturesKlines):
 
     dataset = "ohlcv"
     path = "/fapi/v1/klines"
-    pool = _WEIGHT
 
 
 class PremiumIndex(FuturesKlines):
@@ -58,7 +57,6 @@ class PremiumIndex(FuturesKlines):
 
     dataset = "premium_index"
     path = "/fapi/v1/premiumIndexKlines"
-    pool = _WEIGHT
 
 
 class MarkPrice(FuturesKlines):
@@ -66,7 +64,6 @@ class MarkPrice(FuturesKlines):
 
     dataset = "mark_price"
     path = "/fapi/v1/markPriceKlines"
-    pool = _WEIGHT
 
 
 class IndexPrice(FuturesKlines):
@@ -74,7 +71,6 @@ class IndexPrice(FuturesKlines):
 
     dataset = "index_price"
     path = "/fapi/v1/indexPriceKlines"
-    pool = _WEIGHT
     by_pair = True
 
 
@@ -122,7 +118,6 @@ class OpenInterest(PeriodStatistics):
 
     dataset = "open_interest"
     route = "openInterestHist"
-    pool = _STATISTICS
     fields: ClassVar = {"open_interest": "sumOpenInterest", "open_interest_value": "sumOpenInterestValue"}
 
 
@@ -136,8 +131,6 @@ class OpenInterestFiles(MetricsFiles):
 
 class LongShortRatio(AccountRatios):
     """GET /futures/data/globalLongShortAccountRatio, by symbol."""
-
-    pool = _STATISTICS
 
 
 class LongShortRatioFiles(MetricsFiles):
@@ -153,7 +146,6 @@ class TakerVolume(PeriodStatistics):
 
     dataset = "taker_volume"
     route = "takerlongshortRatio"
-    pool = _STATISTICS
     fields: ClassVar = {"buy_volume": "buyVol", "sell_volume": "sellVol", "buy_sell_ratio": "buySellRatio"}
 
 
@@ -167,7 +159,7 @@ class BinanceUsdm(BinanceFutures):
     name = "binance-usdm"
     default_url = "https://fapi.binance.com"
     prefix = "/fapi/v1"
-    weight = _WEIGHT
+    weight = FUTURES_WEIGHT
     status_field = "status"
     symbol_examples: ClassVar = {"BTC/USDT:USDT": "BTCUSDT", "BTC/USDT:USDT-260925": "BTCUSDT_260925"}
     quirks = """

@@ -23,7 +23,7 @@ from marketfetch.adapter import (
     Cost,
     CsvLayout,
     CursorPaginator,
-    Decoded,
+    DecodedRows,
     DecodeError,
     Endpoint,
     Exchange,
@@ -98,7 +98,7 @@ class Ohlcv(Endpoint):
         }
         return Request("/api/v5/market/history-candles", params, cost=self.cost(part.rows))
 
-    def decode(self, body: bytes, part: Slice) -> Decoded:
+    def decode(self, body: bytes, part: Slice) -> DecodedRows:
         """Decode candles; volume is in base coin for spot and swaps alike."""
         layout = RowLayout(_columns(part.series.symbol), width=9, path=("data",), confirm=8)
         return layout.decode(body, part.series.dataset)
@@ -108,7 +108,7 @@ class Ohlcv(Endpoint):
 class _CandleLayout(CsvLayout):
     """Where the columns are in candle files of spot pairs and swaps."""
 
-    def decode(self, pieces: Iterable[bytes], series: Series, span: Span) -> Iterator[Decoded]:
+    def decode(self, pieces: Iterable[bytes], series: Series, span: Span) -> Iterator[DecodedRows]:
         """Yield rows with their volume in base coin; DecodeError as CsvLayout."""
         layout = attrs.evolve(self, columns=_columns(series.symbol))
         return CsvLayout.decode(layout, pieces, series, span)
@@ -147,7 +147,7 @@ class CandleFiles(Archive):
         """
         tree = "monthly" if period.grain == "month" else "daily"
         folder = f"cdn/okex/traderecords/candlesticks/{tree}/{str(period).replace('-', '')}"
-        return f"{folder}/{self.stem(series)}{period}.zip"
+        return f"{folder}/{self.stem(series)}{period}{self.suffix}"
 
     def checksum_request(self, key: str, *, fresh: bool = False) -> None:
         """Return None: OKX publishes no checksums."""
@@ -177,7 +177,7 @@ class FundingRate(Endpoint):
         }
         return Request("/api/v5/public/funding-rate-history", params, cost=self.cost(part.rows))
 
-    def decode(self, body: bytes, part: Slice) -> Decoded:
+    def decode(self, body: bytes, part: Slice) -> DecodedRows:
         """Decode events: `realizedRate` is what was paid, `fundingRate` the forecast before it."""
         layout = ObjectLayout({"funding_rate": "realizedRate"}, time="fundingTime", path=("data",))
         return layout.decode(body, part.series.dataset)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from marketfetch.api.budget_sharing import sharing_of
-from marketfetch.api.inputs import check_parts, pool_of
+from marketfetch.api.inputs import fetcher_of, pool_of, settings_of
 from marketfetch.api.pipeline import NullSink
 from marketfetch.api.plugins import exchange_from
 from marketfetch.api.run_sync import run_sync
@@ -16,17 +16,15 @@ from marketfetch.common.html import html_page, html_table
 from marketfetch.common.keywords import checks_keywords
 from marketfetch.common.text import pluralize
 from marketfetch.common.type_checks import is_text
-from marketfetch.engine.discovery import fetch_listing
+from marketfetch.engine.discovery import fetch_instruments
 from marketfetch.engine.requester import RequestExecutor
 from marketfetch.engine.session import SessionState
 from marketfetch.engine.state import RunState
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange
-from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.listeners.dispatch import Listeners
 from marketfetch.protocols import Board, Fetcher, ProxyPool
-from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.redaction import Secret, redact
 from marketfetch.sources import Endpoint
 from marketfetch.values.datasets import Dataset
@@ -171,15 +169,15 @@ def instruments(  # noqa: PLR0913  # the filters, and the parts of a pipeline th
     ['BTCUSDC', 'BTCUSDT']
     """
     _check_filters(quote, kind, active, pattern)
-    check_parts(fetcher, settings)
+    client, used = fetcher_of(fetcher), settings_of(settings)
     venue = exchange_from(exchange, base_url)
     if not venue.listing_requests():
         raise ConfigurationError(f"exchange: {venue.name} publishes no listing of instruments")
     executor = RequestExecutor(
         venue,
-        CurlFetcher() if fetcher is None else fetcher,
-        RotatingProxies(()) if proxies is None else pool_of(proxies),
-        (Settings() if settings is None else settings).for_one_run(),
+        client,
+        pool_of(proxies),
+        used,
         RunState(),
         Listeners(listeners).emit,
     )
@@ -187,7 +185,7 @@ def instruments(  # noqa: PLR0913  # the filters, and the parts of a pipeline th
 
     async def ask() -> tuple[Instrument, ...]:
         async with SessionState(executor.pool, executor.fetcher).connected(sharing):
-            return await fetch_listing(executor)
+            return await fetch_instruments(executor)
 
     found = run_sync(ask)
     quotes = {each.quote for each in found}

@@ -13,10 +13,10 @@ import anyio
 import attrs
 
 from marketfetch.api.inputs import pool_of, store_of
+from marketfetch.api.missing_rows import OnMissing, check_on_missing, warn_or_raise_missing
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.api.plugins import exchange_from
 from marketfetch.api.run_sync import run_sync
-from marketfetch.api.shortfalls import OnMissing, check_on_missing, tell_missing
 from marketfetch.api.store_calls import call_store, listeners_of_call, with_listeners
 from marketfetch.api.table_keys import TableKeys, Tables
 from marketfetch.api.tables.table import Table
@@ -230,7 +230,7 @@ def fetch(  # noqa: PLR0913  # the one call for notebooks: every part may be rep
                 line.series: call_store(partial(store.read, line.series, line.wanted), retries)
                 for line in lines
             }
-            tell_missing(f"{venue.name} {kind.name}", report, rows, on_missing)
+            warn_or_raise_missing(f"{venue.name} {kind.name}", report, rows, on_missing)
             tables[kind, EVENT if kind.event else each.interval] = Table(kind, rows, report)
     return keys.arrange(tables)
 

@@ -9,14 +9,24 @@ from urllib.parse import unquote
 
 from marketfetch.common.type_checks import kind_of
 from marketfetch.errors import ConfigurationError
-from marketfetch.protocols import ProxyPool, Sink, Store
+from marketfetch.protocols import Fetcher, ProxyPool, Sink, Store
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.redaction import Secret, redact
 from marketfetch.sinks.urls import sink_from
 from marketfetch.values.query import Query
 from marketfetch.values.settings import Settings
 
-__all__ = ["check_kinds", "check_parts", "has_password", "is_in_folder", "pool_of", "sink_of", "store_of"]
+__all__ = [
+    "check_flag",
+    "check_query",
+    "fetcher_of",
+    "has_password",
+    "is_in_folder",
+    "pool_of",
+    "settings_of",
+    "sink_of",
+    "store_of",
+]
 
 _FILES = ("duckdb", "file", "parquet", "sqlite")
 """The kinds of stores and boards whose place is a path."""
@@ -56,14 +66,18 @@ def store_of(argument: str, given: object, purpose: str) -> Store:
     return sink
 
 
-def pool_of(given: ProxyPool | Iterable[str | Secret] | str | Path) -> ProxyPool:
+def pool_of(given: ProxyPool | Iterable[str | Secret] | str | Path | None) -> ProxyPool:
     """Return a pool unchanged; make one from addresses, or a file of them, and the direct connection.
+
+    None stands for the direct connection alone.
 
     Raises ConfigurationError for a malformed address, and for an object that is neither a pool nor addresses.
 
     >>> pool_of(["http://10.0.0.1:3128"])
     <RotatingProxies: 2 egresses, 2 ready>
     """
+    if given is None:
+        return RotatingProxies(())
     if isinstance(given, Path):
         return RotatingProxies.from_file(given)
     if isinstance(given, str | Secret):
@@ -97,29 +111,42 @@ def _sink_in(argument: str, path: Path) -> Sink:
     return sink_from(f"{kind}:{path}")
 
 
-def check_kinds(query: object, fetcher: object, settings: object) -> None:
-    """Raise ConfigurationError for parts of a pipeline that have the wrong type."""
+def fetcher_of(given: Fetcher | None) -> Fetcher:
+    """Return a fetcher unchanged, and a CurlFetcher for None; ConfigurationError for anything else."""
+    if given is None:
+        from marketfetch.fetchers.curl import CurlFetcher  # not at the top: reading a store needs none
+
+        return CurlFetcher()
+    if isinstance(given, type):
+        raise ConfigurationError(f"fetcher: {given.__name__} is a class; write {given.__name__}()")
+    if not all(callable(getattr(given, name, None)) for name in ("session", "fetch")):
+        raise ConfigurationError(
+            f"fetcher: {type(given).__name__} has no session and fetch; give a Fetcher, or leave it out"
+        )
+    return given
+
+
+def settings_of(given: Settings | None) -> Settings:
+    """Return settings for one run, by default the usual ones; ConfigurationError for anything else."""
+    if given is not None and not isinstance(given, Settings):
+        raise ConfigurationError(
+            f"settings: {kind_of(given)} is not a Settings; write Settings(concurrency=20)"
+        )
+    return (Settings() if given is None else given).for_one_run()
+
+
+def check_query(query: object) -> None:
+    """Raise ConfigurationError for what is no Query."""
     if not isinstance(query, Query):
         raise ConfigurationError(
             f"query: {kind_of(query)} is not a Query; write Query(symbols='BTCUSDT', start='2026-06-01')"
         )
-    check_parts(fetcher, settings)
 
 
-def check_parts(fetcher: object, settings: object) -> None:
-    """Raise ConfigurationError for a fetcher or settings of the wrong type."""
-    if settings is not None and not isinstance(settings, Settings):
-        raise ConfigurationError(
-            f"settings: {kind_of(settings)} is not a Settings; write Settings(concurrency=20)"
-        )
-    if isinstance(fetcher, type):
-        raise ConfigurationError(f"fetcher: {fetcher.__name__} is a class; write {fetcher.__name__}()")
-    if fetcher is not None and not all(
-        callable(getattr(fetcher, name, None)) for name in ("session", "fetch")
-    ):
-        raise ConfigurationError(
-            f"fetcher: {type(fetcher).__name__} has no session and fetch; give a Fetcher, or leave it out"
-        )
+def check_flag(name: str, value: object) -> None:
+    """Raise ConfigurationError for a value that is neither True nor False."""
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name}: {redact(repr(value))} is neither yes nor no; write True or False")
 
 
 def has_password(url: str) -> bool:

@@ -8,24 +8,26 @@ from pathlib import Path
 
 import attrs
 
-from marketfetch.api.inputs import store_of
+from marketfetch.api.inputs import check_flag, store_of
+from marketfetch.api.reading import RequestedSpan
 from marketfetch.common.keywords import checks_keywords
 from marketfetch.common.platforms import command_text
 from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Sink, Store, SupportsForget, SupportsPartitions
 from marketfetch.redaction import Secret, redact
 from marketfetch.reports import Finding, Problem, Verification
+from marketfetch.sinks.remedies import arguments_for
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
 from marketfetch.values.query import AllSymbols
 from marketfetch.values.series import Series
-from marketfetch.values.spans import Span, SpanSet, format_utc
-from marketfetch.values.times import TimeLike, check_order, parse_time, steady_clock
+from marketfetch.values.spans import Span, SpanSet
+from marketfetch.values.times import SteadyClock, TimeLike
 from marketfetch.verification.ledger import verify_store
 from marketfetch.verification.selection import Selection
 
-__all__ = ["arguments_for", "forget", "verify"]
+__all__ = ["forget", "verify"]
 
 _MAX_COMMANDS = 3
 """A finding with more spans gets one command for all of them, from the first to the last."""
@@ -94,21 +96,14 @@ def forget(  # noqa: PLR0913  # which series, which span, and whether their rows
     marketfetch.errors.ConfigurationError: symbols: nothing is chosen; name symbols, datasets, an ...
     """
     for name, value in (("rows", rows), ("dry_run", dry_run)):
-        if not isinstance(value, bool):
-            raise ConfigurationError(
-                f"{name}: {redact(repr(value))} is neither yes nor no; write True or False"
-            )
+        check_flag(name, value)
     chosen = Selection.of(symbols=symbols, datasets=datasets, interval=interval, exchange=exchange)
     if chosen.is_unspecified:
         raise ConfigurationError(
             "symbols: nothing is chosen; name symbols, datasets, an interval or an exchange, or write "
             "symbols=AllSymbols() to forget all series"
         )
-    now = steady_clock()()
-    first = None if start is None else parse_time("start", start, now)
-    last = None if end is None else parse_time("end", end, now)
-    if first is not None and last is not None:
-        check_order(first, last)
+    window = RequestedSpan.parse(start, end)
     opened = store_of("store", store, "forget needs")
     if not isinstance(opened, SupportsForget):
         raise ConfigurationError(
@@ -116,7 +111,7 @@ def forget(  # noqa: PLR0913  # which series, which span, and whether their rows
         )
     forgotten: dict[Series, SpanSet] = {}
     for series, known in chosen.held(opened).items():
-        span = _aligned(series.interval, known, first, last)
+        span = _aligned(series.interval, known, window.start, window.end)
         spans = SpanSet.of(span)
         if not spans or not (known.covered & spans or rows):
             continue
@@ -136,17 +131,6 @@ def _aligned(interval: Interval, known: Coverage, first: int | None, last: int |
     return Span(interval.floor(start), interval.ceil(end))
 
 
-def arguments_for(series: Series, span: Span) -> list[str]:
-    """Return the command-line options that select a span of a series, without `--to`.
-
-    >>> arguments_for(Series.of("okx", "funding_rate", "BTC-USDT-SWAP", "1m"), Span(0, 60_000))[4:]
-    ['--symbol', 'BTC-USDT-SWAP', '--start', '1970-01-01T00:00:00Z', '--end', '1970-01-01T00:01:00Z']
-    """
-    interval = [] if series.dataset.event else ["--interval", series.interval.name]
-    names = ["--exchange", series.exchange, "--dataset", series.dataset.name, "--symbol", series.symbol]
-    return [*names, *interval, "--start", format_utc(span.start), "--end", format_utc(span.end)]
-
-
 def _shown(store: str | Path | Secret | Sink) -> str:
     """Return the value of `--to`, without credentials; a placeholder for a store that is an object."""
     if isinstance(store, str | Secret):
@@ -158,7 +142,7 @@ def _remedy(finding: Finding, to: str, store: Store) -> str:
     """Return the commands that mend a finding; an unreadable partition is forgotten as a whole."""
     if finding.problem is Problem.NOT_COVERED:
         return "the next run that wants these moments asks for them again"
-    hull, now = finding.spans.hull, steady_clock()()
+    hull, now = finding.spans.hull, SteadyClock()()
     spans = finding.spans.spans if len(finding.spans) <= _MAX_COMMANDS or hull is None else (hull,)
     words = ["--rows"] if finding.problem in _ROWS_TO_DELETE else []
     commands = []

@@ -10,7 +10,6 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import anyio
@@ -18,7 +17,7 @@ import attrs
 from anyio import create_memory_object_stream
 
 from marketfetch.api.budget_sharing import sharing_of
-from marketfetch.api.inputs import check_kinds, check_parts, pool_of, sink_of
+from marketfetch.api.inputs import check_query, fetcher_of, pool_of, settings_of, sink_of
 from marketfetch.api.plugins import exchange_from
 from marketfetch.common.event_loop import asyncio_loop
 from marketfetch.common.keywords import checks_keywords
@@ -29,12 +28,10 @@ from marketfetch.engine.session import SessionState
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange
-from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.following.following import Following, open_following
 from marketfetch.listeners.dispatch import Listeners
 from marketfetch.plans import Plan
 from marketfetch.protocols import Board, Fetcher, ProxyPool, Sharing, Sink, Writer
-from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.redaction import Secret, redact
 from marketfetch.reports import Report
 from marketfetch.sinks.memory import MemorySink
@@ -44,10 +41,6 @@ from marketfetch.values.query import Query
 from marketfetch.values.settings import Settings
 
 __all__ = ["NullSink", "Pipeline", "Session"]
-
-
-async def _ignore_batch(batch: Batch) -> None:
-    """A pipeline that is awaited delivers its batches to the sink only."""
 
 
 class Session:
@@ -78,17 +71,12 @@ class Session:
         board: Board | str | Secret | None = "auto",
         max_age: float = 3600.0,
     ) -> None:
-        check_parts(fetcher, None)
+        client = fetcher_of(fetcher)
         if not is_number(max_age) or not 0 < max_age < math.inf:
             raise ConfigurationError(
                 f"max_age: must be above zero, a number of seconds, not {redact(repr(max_age))}"
             )
-        self.state = SessionState(
-            RotatingProxies(()) if proxies is None else pool_of(proxies),
-            fetcher if fetcher is not None else CurlFetcher(),
-            round(max_age * 1000),
-            kept=True,
-        )
+        self.state = SessionState(pool_of(proxies), client, round(max_age * 1000), persistent=True)
         self._board = board
         self._sharing = sharing_of(board, MemorySink())
         self._closing: AsyncExitStack | None = None
@@ -105,9 +93,7 @@ class Session:
             self._closing = stack.pop_all()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Close the connections and give back the claims on addresses."""
         closing, self._closing = self._closing, None
         if closing is not None:
@@ -156,7 +142,8 @@ class Pipeline:
         board: Board | str | Secret | None = "auto",
         session: Session | None = None,
     ) -> None:
-        check_kinds(query, fetcher, settings)
+        check_query(query)
+        used = settings_of(settings)
         if session is not None:
             _check_session(session, proxies, fetcher, board)
         self._listeners = Listeners(listeners)
@@ -165,15 +152,9 @@ class Pipeline:
             exchange=exchange_from(exchange, base_url, archive_url),
             query=query,
             sink=store,
-            session=SessionState(
-                RotatingProxies(()) if proxies is None else pool_of(proxies),
-                fetcher if fetcher is not None else CurlFetcher(),
-            )
-            if session is None
-            else session.state,
-            settings=(settings if settings is not None else Settings()).for_one_run(),
+            session=SessionState(pool_of(proxies), fetcher_of(fetcher)) if session is None else session.state,
+            settings=used,
             emit=self._listeners.emit,
-            deliver=_ignore_batch,
             sharing=sharing_of(board, store) if session is None else session.sharing(store),
         )
         self._last: Run | Following = Run(self._config)

@@ -23,7 +23,7 @@ from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import MAX_TIMESTAMP, Span, SpanSet, format_utc
-from marketfetch.values.times import TimeLike, check_order, parse_time, steady_clock
+from marketfetch.values.times import SteadyClock, TimeLike, check_order, parse_time
 from marketfetch.verification.selection import Selection
 
 __all__ = ["HeldSeries", "RequestedSpan", "chosen_series", "read_latest", "read_tables", "span_report"]
@@ -81,7 +81,7 @@ class HeldSeries:
     @property
     def gaps(self) -> SpanSet:
         """The missing moments between covered ones."""
-        return SpanSet.of(self.coverage.covered.hull) - self.coverage.covered
+        return self.coverage.gaps
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry in plain types, times as ISO text, for JSON or a table."""
@@ -115,7 +115,7 @@ class RequestedSpan:
     @classmethod
     def parse(cls, start: TimeLike | None, end: TimeLike | None) -> RequestedSpan:
         """Read a caller's times; ConfigurationError for what is not a time, and an end before the start."""
-        now = steady_clock()()
+        now = SteadyClock()()
         first = None if start is None else parse_time("start", start, now)
         last = None if end is None else parse_time("end", end, now)
         if first is not None and last is not None:

@@ -12,7 +12,7 @@ import anyio
 
 from marketfetch.common.event_loop import run
 from marketfetch.common.ipython_tracebacks import short_interrupts
-from marketfetch.common.local_resources import naming_exhaustion
+from marketfetch.common.local_resources import raising_resource_errors
 
 __all__ = ["run_sync"]
 
@@ -63,7 +63,7 @@ class _Call(Generic[_T]):
     def run(self) -> None:
         """Run on a new event loop; the result or the error goes into `result`."""
         try:
-            with naming_exhaustion():  # an event loop opens files
+            with raising_resource_errors():  # an event loop opens files
                 self.result.set_result(run(self._work))
         except BaseException as error:  # noqa: BLE001  # raised in the waiting thread
             self.result.set_exception(error)

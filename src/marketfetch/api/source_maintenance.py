@@ -7,7 +7,7 @@ from pathlib import Path
 from time import monotonic
 
 from marketfetch.api.budget_sharing import sharing_of
-from marketfetch.api.inputs import check_parts, pool_of, store_of
+from marketfetch.api.inputs import check_flag, fetcher_of, pool_of, settings_of, store_of
 from marketfetch.api.plugins import exchange_from
 from marketfetch.api.run_sync import run_sync
 from marketfetch.common.exception_groups import raising_one_error
@@ -19,11 +19,9 @@ from marketfetch.engine.state import RunState, sending_heartbeats
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange
-from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.listeners.dispatch import Listeners
 from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink
-from marketfetch.proxies.pool import RotatingProxies
-from marketfetch.redaction import Secret, redact
+from marketfetch.redaction import Secret
 from marketfetch.reports import SourceVerification
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
@@ -69,9 +67,8 @@ def verify_sources(  # noqa: PLR0913  # the filters of `verify`, and the parts o
     Traceback (most recent call last):
     marketfetch.errors.ConfigurationError: store: holds nothing yet; fetch into it first, or name ...
     """
-    check_parts(fetcher, settings)
-    if not isinstance(repair, bool):
-        raise ConfigurationError(f"repair: {redact(repr(repair))} is neither yes nor no; write True or False")
+    client, used = fetcher_of(fetcher), settings_of(settings)
+    check_flag("repair", repair)
     venue = exchange_from(exchange, base_url, archive_url)
     if not venue.has_archive:
         raise ConfigurationError(
@@ -82,10 +79,7 @@ def verify_sources(  # noqa: PLR0913  # the filters of `verify`, and the parts o
     chosen = Selection.of(symbols=symbols, datasets=datasets, interval=interval, exchange=venue.name)
     series = list(chosen.held(opened))
     emit = Listeners(listeners).emit
-    used = (settings if settings is not None else Settings()).for_one_run()
-    pool = RotatingProxies(()) if proxies is None else pool_of(proxies)
-    client = fetcher if fetcher is not None else CurlFetcher()
-    sharing, state, started = sharing_of(board, opened), RunState(), monotonic()
+    pool, sharing, state, started = pool_of(proxies), sharing_of(board, opened), RunState(), monotonic()
 
     async def verify() -> SourceVerification:
         executor = RequestExecutor(venue, client, pool, used, state, emit)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from random import Random
 from time import sleep
 from typing import TypeVar
 from warnings import warn
@@ -41,7 +40,7 @@ def call_store(work: Callable[[], _T], retries: RetryPolicy) -> _T:
         sleep(event.wait)
 
     with short_interrupts():
-        return retry_while_unavailable(work, retry_waits(retries, Random()), wait)  # noqa: S311  # jitter
+        return retry_while_unavailable(work, retry_waits(retries), wait)
 
 
 def listeners_of_call(given: Sequence[Listener], display: Listener | None) -> Sequence[Listener]:

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, overload
 
 from marketfetch.api.inputs import store_of
+from marketfetch.api.missing_rows import OnMissing, check_on_missing, warn_or_raise_missing
 from marketfetch.api.reading import HeldSeries, RequestedSpan, chosen_series, read_latest, read_tables
-from marketfetch.api.shortfalls import OnMissing, check_on_missing, tell_missing
 from marketfetch.api.store_calls import call_store, warn_of_wait
 from marketfetch.api.tables.plots import Theme, plot_coverage
 from marketfetch.api.tables.table import Table
@@ -37,7 +36,7 @@ if TYPE_CHECKING:  # heavy and optional: imported where it is used
 __all__ = ["StoreReader", "open"]
 
 _T = TypeVar("_T")
-_MOST_ROWS = 2**31 - 1
+_MAX_ROWS = 2**31 - 1
 """No store has more rows of a series, and some take no larger number."""
 _Symbols = str | Iterable[str] | AllSymbols | None
 _Datasets = Iterable[str | Dataset]
@@ -142,7 +141,7 @@ class StoreReader:
         check_on_missing(on_missing)
         chosen = _selection(dataset, symbols, interval, exchange)
         work = partial(read_tables, self._opened(), chosen, RequestedSpan.parse(start, end))
-        return self._told(dataset, call_store(work, self._retries), on_missing)
+        return self._checked(dataset, call_store(work, self._retries), on_missing)
 
     @overload
     async def atable(  # type: ignore[overload-overlap]  # as `table`
@@ -185,7 +184,7 @@ class StoreReader:
         check_on_missing(on_missing)
         chosen = _selection(dataset, symbols, interval, exchange)
         work = partial(read_tables, self._opened(), chosen, RequestedSpan.parse(start, end))
-        return self._told(dataset, await self._in_thread(work), on_missing)
+        return self._checked(dataset, await self._in_thread(work), on_missing)
 
     @checks_keywords
     def latest(
@@ -269,9 +268,7 @@ class StoreReader:
         self._opened()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _opened(self) -> Store:
@@ -290,12 +287,12 @@ class StoreReader:
         asyncio_loop("a StoreReader")
         return await StoreRetrier(self._retries, warn_of_wait).call_in_thread(work)
 
-    def _told(
+    def _checked(
         self, dataset: object, tables: dict[str, Table], on_missing: OnMissing
     ) -> Table | dict[str, Table]:
-        """Tell what the tables lack; return one table where the caller asked for one."""
+        """Warn of or raise for what the tables lack; return one table where the caller asked for one."""
         for name, table in tables.items():
-            tell_missing(f"{redact(repr(self._store))} {name}", table.report, table.rows, on_missing)
+            warn_or_raise_missing(f"{redact(repr(self._store))} {name}", table.report, table.rows, on_missing)
         return next(iter(tables.values())) if isinstance(dataset, str | Dataset) else tables
 
     def __repr__(self) -> str:
@@ -305,7 +302,7 @@ class StoreReader:
 def _row_count(n: int) -> int:
     if not is_whole(n) or n < 1:
         raise ConfigurationError(f"n: {redact(repr(n))} is not a number of rows; write 1 or more")
-    return min(int(n), _MOST_ROWS)
+    return min(int(n), _MAX_ROWS)
 
 
 def _selection(

@@ -16,11 +16,11 @@ from marketfetch.archives.checksums import Checksum, digest_of
 from marketfetch.archives.containers import InflateLimits, open_member
 from marketfetch.archives.periods import CalendarPeriod
 from marketfetch.decoding.csv_layouts import CsvLayout
-from marketfetch.decoding.layouts import Decoded, check_decoded
+from marketfetch.decoding.layouts import DecodedRows, check_decoded
 from marketfetch.decoding.validation import all_sound, check_rows
 from marketfetch.errors import ArchiveDamaged, wrong_kind
 from marketfetch.values.archives import ArchiveFile, Provenance
-from marketfetch.values.pages import Columns
+from marketfetch.values.pages import Columns, same_values
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, format_utc
 
@@ -31,7 +31,7 @@ PIECE_ROWS = 100_000
 _DISORDER = 10_000
 """Rows that are held back, so that a row may come late by so many rows."""
 _EARLIEST = -(2**62)
-"""Before every time, and the difference to any time is below 2**63."""
+"""Before every time."""
 
 
 @attrs.frozen
@@ -51,8 +51,9 @@ class FileContent:
 
     @classmethod
     def of(cls, file: ArchiveFile, series: Series, period: CalendarPeriod, layout: CsvLayout) -> FileContent:
-        """Return what a zip file should hold: one text with its name."""
-        return cls(series, period, layout, f"{file.name.removesuffix('.zip')}.csv", file.modified)
+        """Return what a file should hold; the text in a zip file must have the name of the file."""
+        stem = file.name.removesuffix(".zip")
+        return cls(series, period, layout, None if stem == file.name else f"{stem}.csv", file.modified)
 
 
 @attrs.frozen
@@ -60,19 +61,13 @@ class FileSummary:
     """What a file held.
 
     - `digest`: the SHA-256 of its bytes in hexadecimal; `verified` tells whether a published checksum agreed.
-    - `received` rows were in the file, `rows` of them were taken; `rejected` counts the others by reason.
-      `late` of the sound rows had a time before that of the row above them.
-    - `missing`: the moments of the grid for which no row was taken; 0 for events.
+    - `rejected` counts by reason the rows that were not taken.
     """
 
     size: int
     digest: str
     verified: bool
-    received: int
-    rows: int
-    late: int
     rejected: Mapping[str, int]
-    missing: int
 
     def provenance(self, file: ArchiveFile, span: Span) -> Provenance:
         """Return the provenance of rows from this file, whose calendar span is given."""
@@ -96,8 +91,8 @@ class FileReader:
     >>> series = Series.of("binance-spot", "mark_price", "BTCUSDT", "1m")
     >>> file = io.BytesIO(gzip.compress(b"1704067200000,1.5,2,1,1.7"))
     >>> reader = FileReader(file, FileContent(series, CalendarPeriod.parse("2024-01-01"), layout))
-    >>> [columns.times.tolist() for columns in reader], reader.summary.missing
-    ([[1704067200000]], 1439)
+    >>> [columns.times.tolist() for columns in reader], reader.summary.rejected
+    ([[1704067200000]], {})
     """
 
     file: BinaryIO
@@ -120,25 +115,14 @@ class FileReader:
             algorithm = self.checksum.algorithm
             self.checksum.check(self.digest if algorithm == "sha256" else digest_of(self.file, algorithm))
         size = self.file.seek(0, 2)
-        series, span = self.content.series, self.content.period.span
-        tally = _Tally()
-        for piece in _in_order(self._sound_rows(tally), tally):
+        rejected = Counter[str]()
+        for piece in _in_order(self._sound_rows(rejected), rejected):
             if len(piece):
-                tally.rows += len(piece)
                 yield piece
-        self._summary = FileSummary(
-            size,
-            self.digest,
-            self.checksum is not None,
-            tally.received,
-            tally.rows,
-            tally.late,
-            dict(+tally.rejected),
-            missing=max(0, series.interval.count_rows([span]) - tally.rows),
-        )
+        self._summary = FileSummary(size, self.digest, self.checksum is not None, dict(+rejected))
 
-    def _sound_rows(self, tally: _Tally) -> Iterator[Columns]:
-        """Yield the rows of each block that may be stored, as they come."""
+    def _sound_rows(self, rejected: Counter[str]) -> Iterator[Columns]:
+        """Yield the rows of each block that may be stored, as they come, and count the others by reason."""
         content = self.content
         member = open_member(self.file, self.limits)
         if content.member not in {None, member.name}:
@@ -147,34 +131,23 @@ class FileReader:
         place = f"{type(content.layout).__name__}.decode"
         pieces: object = content.layout.decode(member.pieces, content.series, content.period.span)
         if not isinstance(pieces, Iterable):
-            raise wrong_kind(place, pieces, "yield a Decoded for each block of lines")
+            raise wrong_kind(place, pieces, "yield a DecodedRows for each block of lines")
         for decoded in pieces:
             rows = self._with_closed(check_decoded(place, decoded, content.series.dataset))
-            tally.received += rows.received
             if all_sound(rows, content.series, content.period.span):  # as nearly always
                 yield rows.columns
                 continue
             checked = check_rows(rows, content.series, content.period.span)
-            tally.rejected.update(checked.rejected)
+            rejected.update(checked.rejected)
             yield rows.columns.take(checked.sound)
 
-    def _with_closed(self, decoded: Decoded) -> Decoded:
+    def _with_closed(self, decoded: DecodedRows) -> DecodedRows:
         """Mark the rows that were not closed when the file was made."""
         published = self.content.published
         if published is None:
             return decoded
         closed = decoded.columns.times < self.content.series.interval.floor(published)
         return attrs.evolve(decoded, closed=closed if decoded.closed is None else closed & decoded.closed)
-
-
-@attrs.define(eq=False)
-class _Tally:
-    """Counts the rows of a file while it is read."""
-
-    received: int = 0
-    rows: int = 0
-    late: int = 0
-    rejected: Counter[str] = attrs.field(factory=Counter)
 
 
 @attrs.define(eq=False)
@@ -209,16 +182,13 @@ class _Gathered:
         self._arrays.times[where], self._arrays.values[:, where] = rows.times, rows.values
 
 
-def _in_order(blocks: Iterable[Columns], tally: _Tally) -> Iterator[Columns]:
+def _in_order(blocks: Iterable[Columns], rejected: Counter[str]) -> Iterator[Columns]:
     """Join blocks to pieces that are sorted and unique; each piece is later than the one before it."""
     held: _Gathered | None = None
-    last_in_file, last_out = _EARLIEST, _EARLIEST
+    last_out = _EARLIEST
     for block in blocks:
         if not len(block):
             continue
-        tally.late += int(np.count_nonzero(block.times[1:] < block.times[:-1]))
-        tally.late += int(block.times[0]) < last_in_file
-        last_in_file = int(block.times[-1])
         if held is None:
             held = _Gathered(block)
         else:
@@ -229,11 +199,11 @@ def _in_order(blocks: Iterable[Columns], tally: _Tally) -> Iterator[Columns]:
             cut = int(np.searchsorted(rows.times, rows.times[-_DISORDER]))
             piece, held = rows.take(slice(cut)), _Gathered(rows.take(slice(cut, None)))
             last_out = _check_order(piece, last_out)
-            yield _unique(piece, tally)
+            yield _unique(piece, rejected)
     if held is not None:
         piece = _sorted(held.columns)
         _check_order(piece, last_out)
-        yield _unique(piece, tally)
+        yield _unique(piece, rejected)
 
 
 def _check_order(piece: Columns, last_out: int) -> int:
@@ -255,14 +225,13 @@ def _sorted(rows: Columns) -> Columns:
     return rows.take(np.argsort(rows.times, kind="stable"))
 
 
-def _unique(rows: Columns, tally: _Tally) -> Columns:
+def _unique(rows: Columns, rejected: Counter[str]) -> Columns:
     """Keep one of equal rows, and none of different rows of one time; the rows are sorted."""
     if rows.is_sorted:
         return rows
     begins = np.append(True, rows.times[1:] != rows.times[:-1])  # numpy's own signature
-    here, before = rows.values[:, 1:], rows.values[:, :-1]
-    equal = np.append(True, ((here == before) | (np.isnan(here) & np.isnan(before))).all(axis=0))
+    equal = np.append(True, same_values(rows.values[:, 1:], rows.values[:, :-1]).all(axis=0))
     agree = np.logical_and.reduceat(begins | equal, np.flatnonzero(begins))[np.cumsum(begins) - 1]
-    tally.rejected["duplicate"] += int(np.count_nonzero(agree & ~begins))
-    tally.rejected["conflicting"] += int(np.count_nonzero(~agree))
+    rejected["duplicate"] += int(np.count_nonzero(agree & ~begins))
+    rejected["conflicting"] += int(np.count_nonzero(~agree))
     return rows.take(agree & begins)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from marketfetch.api.inputs import store_of
+from marketfetch.common.text import reason_of
 from marketfetch.errors import ConfigurationError
 from marketfetch.listeners.logs import LogListener, log_to_console
 from marketfetch.listeners.progress import Progress, progress_to
@@ -141,17 +142,13 @@ def _lines(path: Path | None) -> list[str]:
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"--symbols-from: {path} cannot be read: {_reason(error)}") from error
+        raise ConfigurationError(f"--symbols-from: {path} cannot be read: {reason_of(error)}") from error
     for number, line in enumerate(lines, start=1):
         if not line.replace("\t", " ").isprintable():
             raise ConfigurationError(
                 f"--symbols-from: line {number} of {path} is not text; write names in UTF-8"
             )
     return [name for line in lines if (name := line.partition("#")[0].strip())]
-
-
-def _reason(error: OSError | ValueError) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else "it is not UTF-8 text"
 
 
 def _composite(text: str) -> Composite:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from marketfetch.cli.documents import MAX_ROWS, Document, TextTable
-from marketfetch.cli.report_view import report_page
+from marketfetch.cli.report_view import dataset_text, report_page, sorted_by_series
 from marketfetch.listeners.text import pluralize, spans_text
 from marketfetch.reports import (
     Finding,
@@ -21,8 +21,8 @@ from marketfetch.values.series import Series
 from marketfetch.values.spans import SpanSet
 
 if TYPE_CHECKING:  # the engine takes long to import
-    from marketfetch.api.upkeep.export import Exported
-    from marketfetch.api.upkeep.refetch import Refetched
+    from marketfetch.api.upkeep.export import ExportResult
+    from marketfetch.api.upkeep.refetch import RefetchResult
 
 __all__ = [
     "export_page",
@@ -67,22 +67,17 @@ def source_verification_page(verification: SourceVerification) -> Document:
 
 
 def _reissued(file: ReissuedFile) -> tuple[str, ...]:
-    counts = [f"{count:,} {field}" for field, count in file.fields.items()]
-    counts += [f"{file.new_rows:,} new rows"] if file.new_rows else []
     name = file.key.rpartition("/")[2]
-    return name, spans_text(file.spans), file.error or ", ".join(counts), "repaired" if file.repaired else ""
+    return name, spans_text(file.spans), file.summary, "repaired" if file.repaired else ""
 
 
-def export_page(exported: Exported, file: str) -> Document:
+def export_page(exported: ExportResult, file: str) -> Document:
     """Return the page of an export: how many rows went into the file, and what the store lacks."""
     lacking = [(series, spans) for series, spans in exported.missing.items() if spans]
     headline = (
         f"{pluralize(exported.total, 'row')} of {pluralize(len(exported.rows), 'series')} written to {file}"
     )
-    rows = [
-        (f"{series.dataset.name} {series.interval.name}", series.symbol, spans_text(spans))
-        for series, spans in lacking
-    ]
+    rows = [(dataset_text(series), series.symbol, spans_text(spans)) for series, spans in lacking]
     table = TextTable.limited("Missing in the store", ("dataset", "symbol", "where (UTC)"), rows)
     return Document(headline, [table] if rows else [])
 
@@ -90,8 +85,8 @@ def export_page(exported: Exported, file: str) -> Document:
 def forgotten_page(verdict: str, forgotten: Mapping[Series, SpanSet]) -> Document:
     """Return the page of what was or would be forgotten; the headline begins with the verdict."""
     rows_of_table = [
-        (series.exchange, f"{series.dataset.name} {series.interval.name}", series.symbol, spans_text(spans))
-        for series, spans in sorted(forgotten.items(), key=lambda item: str(item[0]))
+        (series.exchange, dataset_text(series), series.symbol, spans_text(spans))
+        for series, spans in sorted_by_series(forgotten)
     ]
     table = TextTable.limited("", ("exchange", "dataset", "symbol", "where (UTC)"), rows_of_table)
     headline = f"{verdict} of {pluralize(len(forgotten), 'series')}"
@@ -101,21 +96,18 @@ def forgotten_page(verdict: str, forgotten: Mapping[Series, SpanSet]) -> Documen
 def forgotten_as_list(forgotten: Mapping[Series, SpanSet]) -> list[dict[str, Any]]:
     """Return what was forgotten in plain types, times as ISO text, for JSON."""
     return [
-        {
-            **series.as_dict(),
-            "forgotten": spans_as_list(spans),
-        }
-        for series, spans in sorted(forgotten.items(), key=lambda item: str(item[0]))
+        {**series.as_dict(), "forgotten": spans_as_list(spans)}
+        for series, spans in sorted_by_series(forgotten)
     ]
 
 
-def refetched_page(refetched: Refetched) -> Document:
+def refetched_page(refetched: RefetchResult) -> Document:
     """Return the page of a refetch: its report, and a line for each series whose rows have changed."""
     page = report_page(refetched.report)
     changed = [change for change in refetched.changes if change.summary]
     rows = [
         (
-            f"{change.series.dataset.name} {change.series.interval.name}",
+            dataset_text(change.series),
             change.series.symbol,
             spans_text(change.spans),
             change.summary,
@@ -134,7 +126,7 @@ def _row(finding: Finding) -> tuple[str, ...]:
     series = finding.series
     detail = f": {finding.detail}" if finding.detail else ""
     return (
-        f"{series.dataset.name} {series.interval.name}",
+        dataset_text(series),
         series.symbol,
         spans_text(finding.spans),
         f"{finding.rows:,}" if finding.rows else "–",

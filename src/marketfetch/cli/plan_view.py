@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from marketfetch.cli.documents import Document, TextTable
+from marketfetch.cli.report_view import dataset_text
 from marketfetch.listeners.text import format_duration, pluralize, spans_text
 from marketfetch.plans import LimitPlan, Plan, SeriesPlan, Workload
 
@@ -65,7 +66,7 @@ def _limit_lines(limit: LimitPlan) -> Iterator[tuple[str, ...]]:
 def _series_line(line: SeriesPlan) -> tuple[str, ...]:
     series = line.series
     return (
-        f"{series.dataset.name} {series.interval.name}",
+        dataset_text(series),
         series.symbol,
         spans_text(line.missing),
         *_numbers(line.total),

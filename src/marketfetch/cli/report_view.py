@@ -31,9 +31,10 @@ from marketfetch.values.spans import Span, SpanSet, format_utc
 
 __all__ = [
     "coverage_page",
-    "internal_gaps",
+    "dataset_text",
     "ledger_as_list",
     "report_page",
+    "sorted_by_series",
 ]
 
 _T = TypeVar("_T")
@@ -83,16 +84,16 @@ def coverage_page(
     rows = [
         (
             series.exchange,
-            _kind(series),
+            dataset_text(series),
             series.symbol,
             spans_text(coverage.present),
             spans_text(coverage.empty),
             spans_text(coverage.unusable),
-            spans_text(internal_gaps(coverage)),
+            spans_text(coverage.gaps),
         )
-        for series, coverage in _sorted(ledger)
+        for series, coverage in sorted_by_series(ledger)
     ]
-    broken = sum(bool(internal_gaps(coverage)) for coverage in ledger.values())
+    broken = sum(bool(coverage.gaps) for coverage in ledger.values())
     verdict = f"{broken} of them with holes" if broken else "without holes"
     header = ("exchange", "dataset", "symbol", "present (UTC)", "confirmed empty", "unusable", "missing")
     held = _without_blank(TextTable("Held", header, rows), "unusable")
@@ -111,7 +112,7 @@ def _without_blank(table: TextTable, name: str) -> TextTable:
 
 def _rejected(rejected: Mapping[Series, Sequence[RejectedRow]]) -> TextTable:
     rows = [
-        (_kind(series), series.symbol, format_utc(row.time), row.reason, row.raw[:_MAX_RAW])
+        (dataset_text(series), series.symbol, format_utc(row.time), row.reason, row.raw[:_MAX_RAW])
         for series, several in rejected.items()
         for row in several
     ]
@@ -129,10 +130,10 @@ def ledger_as_list(
             "present": spans_as_list(coverage.present),
             "empty": spans_as_list(coverage.empty),
             "unusable": spans_as_list(coverage.unusable),
-            "missing": spans_as_list(internal_gaps(coverage)),
+            "missing": spans_as_list(coverage.gaps),
         }
         | _plain_rejected((rejected or {}).get(series, ()))
-        for series, coverage in _sorted(ledger)
+        for series, coverage in sorted_by_series(ledger)
     ]
 
 
@@ -141,19 +142,14 @@ def _plain_rejected(rows: Sequence[RejectedRow]) -> dict[str, Any]:
     return {"rejected": plain_rows} if plain_rows else {}
 
 
-def _sorted(ledger: Mapping[Series, Coverage]) -> list[tuple[Series, Coverage]]:
-    return sorted(ledger.items(), key=lambda item: str(item[0]))
-
-
-def internal_gaps(coverage: Coverage) -> SpanSet:
-    """Return the spans between the first and the last covered time that are not covered."""
-    hull = coverage.covered.hull
-    return coverage.missing(hull) if hull else SpanSet()
+def sorted_by_series(found: Mapping[Series, _T]) -> list[tuple[Series, _T]]:
+    """Return the items, ordered by the names of the series."""
+    return sorted(found.items(), key=lambda item: str(item[0]))
 
 
 def _series(lines: Sequence[SeriesReport]) -> TextTable:
     rows: list[tuple[str, ...]] = []
-    for kind, group in _grouped(lines, lambda line: _kind(line.series)):
+    for kind, group in _grouped(lines, lambda line: dataset_text(line.series)):
         complete = [line for line in group if not line.missing and not line.nothing_closed]
         waiting = [line for line in group if line.nothing_closed]
         lacking = [line for line in group if line.missing]
@@ -201,7 +197,7 @@ def _gaps(lines: Sequence[SeriesReport]) -> TextTable:
     ]
     rows: list[tuple[str, ...]] = []
     for gaps in (missing, empty, unusable, waiting):
-        groups = _grouped(gaps, lambda gap: (_kind(gap[0]), gap[2]))
+        groups = _grouped(gaps, lambda gap: (dataset_text(gap[0]), gap[2]))
         for (kind, reason), group in sorted(groups, key=lambda each: -len(each[1])):
             names = [series.symbol for series, _, _ in group]
             count = sum(map(_count, group))
@@ -240,7 +236,8 @@ def _egresses(egresses: Sequence[EgressReport]) -> TextTable:
     return TextTable.limited("Egresses", header, rows)
 
 
-def _kind(series: Series) -> str:
+def dataset_text(series: Series) -> str:
+    """Write the dataset and the interval of a series, for a cell of a table."""
     return f"{series.dataset.name} {series.interval.name}"
 
 

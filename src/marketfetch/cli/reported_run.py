@@ -15,7 +15,7 @@ from marketfetch.cli.report_view import report_page
 from marketfetch.cli.runner import Job, RunResult, run_with_signals
 from marketfetch.cli.signals import SignalHandler
 from marketfetch.common.event_loop import run
-from marketfetch.common.local_resources import naming_exhaustion
+from marketfetch.common.local_resources import raising_resource_errors
 from marketfetch.listeners.background import BackgroundQueue
 from marketfetch.listeners.progress import Progress
 from marketfetch.reports import Report
@@ -40,11 +40,11 @@ def run_and_report(
 
     `shown` returns the plain values of a report, for `--json`, and a document for people.
     """
-    tell = partial(_print_report, arguments, shown)
-    with listener or nullcontext(), naming_exhaustion():
-        result = run(run_with_signals, job, signals, tell)
-    signals.finish()
-    return tell(result)
+    print_report = partial(_print_report, arguments, shown)
+    with listener or nullcontext(), raising_resource_errors():
+        result = run(run_with_signals, job, signals, print_report)
+    signals.begin_final_phase()
+    return print_report(result)
 
 
 def _print_report(arguments: Namespace, shown: _Shown, result: RunResult) -> int:

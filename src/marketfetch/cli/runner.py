@@ -56,7 +56,7 @@ async def run_with_signals(
             loop.call_soon_threadsafe(scope.cancel)
 
     loop, scope = asyncio.get_running_loop(), anyio.CancelScope()
-    signals.cancel(cancel, lambda: give_up(stopped()))
+    signals.begin_cancellable(cancel, lambda: give_up(stopped()))
     if signals.whole_process:
         gc.freeze()  # what is imported stays: each full collection would look through it, for up to 50 ms
     with scope:
@@ -87,7 +87,7 @@ def describe_crash(error: Exception) -> str:
     ... except ZeroDivisionError as error:
     ...     print(describe_crash(error))
     ZeroDivisionError: division by zero (in <module>, <doctest marketfetch...>, line 2); this is a defect:
-    tell its author, with what --verbose shows
+    report it, with what --verbose shows
     """
     if isinstance(error, OSError) and error.errno is not None:
         return f"the system refuses: {error}; mend what it names, then run again"
@@ -96,6 +96,6 @@ def describe_crash(error: Exception) -> str:
     *_, last = extract_tb(error.__traceback__)
     place = f"{last.name}, {Path(last.filename).name}, line {last.lineno}"
     return (
-        f"{type(error).__name__}: {error} (in {place}); this is a defect: tell its author, "
-        "with what --verbose shows"
+        f"{type(error).__name__}: {error} (in {place}); this is a defect: report it, with "
+        "what --verbose shows"
     )

@@ -9,7 +9,7 @@ from _thread import interrupt_main
 from collections.abc import Callable
 from functools import partial
 from threading import Event, Lock, Thread, current_thread, main_thread
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, NamedTuple, Self
 
 __all__ = ["SignalHandler"]
@@ -24,24 +24,24 @@ _GIVE_UP_TIMEOUT = 1.5
 """Seconds for `give_up` after that: the reader of its output may have stopped reading."""
 
 
-def _nothing() -> None:
+def _ignore_signal() -> None:
     """Ignore the signal."""
 
 
 class _Phase(NamedTuple):  # not an attrs class: this module is imported before the handler is in place
     """The reaction to a signal in one part of the program."""
 
-    react: Callable[[], object] = _nothing
-    give_up: Callable[[], object] = _nothing
+    react: Callable[[], object] = _ignore_signal
+    give_up: Callable[[], object] = _ignore_signal
 
 
 class SignalHandler:
     """Handles SIGINT and SIGTERM while it is entered, according to the phase of the program.
 
     1. At first nothing has begun, and a signal ends the process at once.
-    2. After `cancel` a signal cancels the run, which then reports what was done.
-    3. After `interrupt` a signal raises KeyboardInterrupt in the main thread.
-    4. After `finish` a signal does nothing, so the output is written to the end.
+    2. After `begin_cancellable` a signal cancels the run, which then reports what was done.
+    3. After `begin_interruptible` a signal raises KeyboardInterrupt in the main thread.
+    4. After `begin_final_phase` a signal does nothing, so the output is written to the end.
 
     In the phases 2 to 4 a process that has not ended three seconds after the first signal is ended with exit
     code 1, also after this context was left: a thread may hang. Further signals change nothing.
@@ -70,7 +70,7 @@ class SignalHandler:
         self._wakeup_read, self._wakeup_write, self._previous_wakeup = -1, -1, -1
         self._previous_handlers: dict[signal.Signals, Any] = {}
 
-    def cancel(self, react: Callable[[], object], give_up: Callable[[], object]) -> None:
+    def begin_cancellable(self, react: Callable[[], object], give_up: Callable[[], object]) -> None:
         """Begin a phase in which a signal calls `react` on the listening thread.
 
         If the process does not end within three seconds, `give_up` is called before it is ended.
@@ -79,12 +79,12 @@ class SignalHandler:
         if self.received:
             react()
 
-    def interrupt(self) -> None:
+    def begin_interruptible(self) -> None:
         """Begin a phase in which a signal raises KeyboardInterrupt in the main thread, once."""
         # By Python's handler and by the thread: the signal may come just as the phase begins.
         self._begin(_Phase(interrupt_main), raises=True)
 
-    def finish(self) -> None:
+    def begin_final_phase(self) -> None:
         """Begin the last phase: a signal does not interrupt the output."""
         self._begin(_Phase())
 
@@ -140,18 +140,16 @@ class SignalHandler:
             self._previous_handlers = {kind: signal.signal(kind, self._handle) for kind in _KINDS}
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.finish()
+    def __exit__(self, *_: object) -> None:
+        self.begin_final_phase()
         if self._listener is None:
             return
         if self.received:  # the listening thread still ends the process in time
-            _ignore()
+            _ignore_signals()
             return
         if self.whole_process:
             self._begin(_Phase(partial(os._exit, self.code)))  # a thread that hangs may delay the end
-            atexit.register(_ignore)
+            atexit.register(_ignore_signals)
             return
         for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
@@ -163,7 +161,7 @@ class SignalHandler:
         os.close(self._wakeup_write)
 
 
-def _ignore() -> None:
+def _ignore_signals() -> None:
     """Ignore signals: while Python shuts down, a signal would change the exit code."""
     for kind in _KINDS:
         signal.signal(kind, signal.SIG_IGN)

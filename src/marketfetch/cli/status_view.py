@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from marketfetch.cli.documents import Document, TextTable
-from marketfetch.cli.report_view import internal_gaps
+from marketfetch.cli.report_view import dataset_text
 from marketfetch.listeners.text import format_duration, pluralize
 from marketfetch.reports import SeriesHealth
 from marketfetch.values.coverage import Coverage
@@ -46,7 +46,7 @@ class SeriesStatus:
         """
         hull = known.covered.hull
         assert hull is not None
-        gaps = internal_gaps(known)
+        gaps = known.gaps
         stale = oldest is not None and hull.end < oldest
         return cls(series, hull.end, now - hull.end, len(gaps), series.interval.count_rows(gaps), stale)
 
@@ -68,7 +68,7 @@ def status_page(states: Sequence[SeriesStatus]) -> Document:
     rows = [
         (
             state.series.exchange,
-            f"{state.series.dataset.name} {state.series.interval.name}",
+            dataset_text(state.series),
             state.series.symbol,
             format_utc(state.covered_until)[:16].replace("T", " "),
             format_duration(max(0, state.lag) / 1000),
@@ -103,7 +103,7 @@ def health_page(health: Sequence[SeriesHealth]) -> Document:
     errors = sum(line.last_error is not None for line in health)
     rows = [
         (
-            f"{line.series.dataset.name} {line.series.interval.name}",
+            dataset_text(line.series),
             line.series.symbol,
             "–" if line.covered_until is None else format_utc(line.covered_until)[:16].replace("T", " "),
             "–" if line.lag is None else format_duration(line.lag),

@@ -1,17 +1,18 @@
-"""Starts event loops, tells whether one is of asyncio, and repeats an action on it."""
+"""Starts event loops, tells whether one is of asyncio, and repeats an action or works in parallel on it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from marketfetch.errors import ConfigurationError
 
-__all__ = ["asyncio_loop", "repeating", "run"]
+__all__ = ["asyncio_loop", "in_parallel", "repeating", "run"]
 
 _T = TypeVar("_T")
 
@@ -44,6 +45,24 @@ def asyncio_loop(what: str) -> asyncio.AbstractEventLoop:
             f"asyncio is needed: {what} runs on its event loop, and none is running here; under trio call "
             "marketfetch.fetch(...) in a thread, such as by trio.to_thread.run_sync: it has a loop of its own"
         ) from None
+
+
+async def in_parallel(items: Collection[_T], work: Callable[[_T], Awaitable[None]], concurrency: int) -> None:
+    """Do the work for all items, in order, `concurrency` of them at a time; after an error no work begins."""
+    unbegun = iter(items)
+    async with anyio.create_task_group() as group:
+
+        async def work_off() -> None:
+            try:
+                for item in unbegun:
+                    await checkpoint_if_cancelled()
+                    await work(item)
+            except Exception:
+                group.cancel_scope.cancel()  # at once, not when this task has ended
+                raise
+
+        for _ in range(min(len(items), concurrency)):
+            group.start_soon(work_off)
 
 
 @asynccontextmanager

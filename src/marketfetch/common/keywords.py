@@ -60,13 +60,13 @@ def checks_keywords(function: _F, more: Iterable[str] = ()) -> _F:
     def checked(*args: Any, **kwargs: Any) -> Any:
         for name in kwargs:
             if name not in accepted:
-                raise _no_such(owner, name, accepted)
+                raise _unknown_argument(owner, name, accepted)
         return function(*args, **kwargs)
 
     return checked  # type: ignore[return-value]
 
 
-def _no_such(owner: str, name: str, accepted: tuple[str, ...]) -> ConfigurationError:
+def _unknown_argument(owner: str, name: str, accepted: tuple[str, ...]) -> ConfigurationError:
     right = [ours for ours in accepted if name in _SYNONYMS.get(ours, "").split()]
     if right:
         given = f"{_MADE_WITH[right[0]]}({name}=...)" if right[0] in _MADE_WITH else "..."

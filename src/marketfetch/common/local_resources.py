@@ -13,9 +13,9 @@ __all__ = [
     "PASSING_ERRNOS",
     "descriptor_limit",
     "descriptors_used_up",
-    "exhausted",
-    "naming_exhaustion",
-    "unrouted",
+    "has_no_route",
+    "raising_resource_errors",
+    "resource_remedy",
 ]
 
 PASSING_ERRNOS = frozenset({errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT})
@@ -33,35 +33,35 @@ _REMEDIES = {
 }
 _FILES_OF_ONE_OPENING = 4
 """Files that a connection or a database opens at a time: names, certificates, the file and its journal."""
-_UNROUTED = frozenset({errno.ENETUNREACH, errno.ENETDOWN})
+_NO_ROUTE_ERRNOS = frozenset({errno.ENETUNREACH, errno.ENETDOWN})
 
 
-def exhausted(number: int | None, text: str = "") -> str | None:
+def resource_remedy(number: int | None, text: str = "") -> str | None:
     """Return which resource of this machine is used up and what to do; None if no resource is.
 
     `number` is the errno, if there is one. `text` is searched for the system's text of each errno, because
     libraries quote that text without the number.
 
-    >>> exhausted(None, "failed to open socket: Too many open files")
+    >>> resource_remedy(None, "failed to open socket: Too many open files")
     'too many open files: raise ulimit -n (now ...) or lower concurrency'
-    >>> exhausted(errno.ECONNREFUSED) is None
+    >>> resource_remedy(errno.ECONNREFUSED) is None
     True
     """
     for known, remedy in _REMEDIES.items():
-        if number == known or _says(text, known):
+        if number == known or _quotes_errno(text, known):
             return remedy.format(limit=descriptor_limit() or "without limit")
     return None
 
 
-def unrouted(number: int | None, text: str = "") -> bool:
+def has_no_route(number: int | None, text: str = "") -> bool:
     """Return whether this machine has no route into the network at all."""
-    return any(number == known or _says(text, known) for known in _UNROUTED)
+    return any(number == known or _quotes_errno(text, known) for known in _NO_ROUTE_ERRNOS)
 
 
-def _says(text: str, number: int) -> bool:
+def _quotes_errno(text: str, number: int) -> bool:
     """Tell whether a text quotes the system's text of an errno; Windows has none for errors of networks."""
-    said = os.strerror(number).lower()
-    return said in text.lower() and not said.startswith("unknown error")
+    message = os.strerror(number).lower()
+    return message in text.lower() and not message.startswith("unknown error")
 
 
 def descriptor_limit() -> int | None:
@@ -91,13 +91,13 @@ def descriptors_used_up() -> bool:
 
 
 @contextmanager
-def naming_exhaustion() -> Iterator[None]:
+def raising_resource_errors() -> Iterator[None]:
     """Raise LocalResourceError for an OSError that says that this machine ran out of something.
 
     Every other error leaves the block unchanged.
 
     >>> import errno
-    >>> with naming_exhaustion():
+    >>> with raising_resource_errors():
     ...     raise OSError(errno.ENOBUFS, "no buffer")
     Traceback (most recent call last):
     marketfetch.errors.LocalResourceError: this machine has no room for network buffers: lower concurrency
@@ -105,7 +105,7 @@ def naming_exhaustion() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        lacking = exhausted(error.errno)
-        if lacking is None:
+        remedy = resource_remedy(error.errno)
+        if remedy is None:
             raise
-        raise LocalResourceError(lacking) from error
+        raise LocalResourceError(remedy) from error

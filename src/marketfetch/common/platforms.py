@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from time import monotonic, sleep
 from typing import TypeVar
 
-__all__ = ["command_text", "is_open_elsewhere", "patiently"]
+__all__ = ["command_text", "is_open_elsewhere", "retry_while_open_elsewhere"]
 
 _T = TypeVar("_T")
-_OPEN_ELSEWHERE = frozenset({5, 32, 33})
+_OPEN_ELSEWHERE_CODES = frozenset({5, 32, 33})
 """Access denied, sharing violation, lock violation: the codes of Windows for a file that is open."""
-_PATIENCE = 2.0
-"""Seconds for which `patiently` repeats: virus scanners and readers have a file open for a moment."""
+_OPEN_FILE_TIMEOUT = 2.0
+"""Seconds for which a change is tried again: virus scanners and readers have a file open for a moment."""
 _POLL = 0.02
 
 
@@ -23,16 +23,16 @@ def is_open_elsewhere(error: OSError) -> bool:
 
     Windows has one code for this and for a missing right. Other systems replace and remove open files.
     """
-    return getattr(error, "winerror", None) in _OPEN_ELSEWHERE
+    return getattr(error, "winerror", None) in _OPEN_ELSEWHERE_CODES
 
 
-def patiently(change: Callable[[], _T]) -> _T:
-    """Replace or remove a file, and repeat it for two seconds while `is_open_elsewhere`.
+def retry_while_open_elsewhere(change: Callable[[], _T]) -> _T:
+    """Call `change`, which replaces or removes a file; repeat it for two seconds while `is_open_elsewhere`.
 
-    >>> patiently(lambda: "done")
+    >>> retry_while_open_elsewhere(lambda: "done")
     'done'
     """
-    give_up = monotonic() + _PATIENCE
+    give_up = monotonic() + _OPEN_FILE_TIMEOUT
     while True:
         try:
             return change()

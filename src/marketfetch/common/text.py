@@ -14,6 +14,7 @@ __all__ = [
     "is_encodable",
     "join_limited",
     "pluralize",
+    "reason_of",
     "text_in_ipython",
     "time_left",
 ]
@@ -108,6 +109,17 @@ def format_crossed(rows: int) -> str:
     '525,600 rows crossed as empty'
     """
     return f"{pluralize(rows, 'row')} crossed as empty"
+
+
+def reason_of(error: Exception) -> str:
+    """Say why a file cannot be read or written, without the name of the file.
+
+    >>> reason_of(FileNotFoundError(2, "No such file or directory", "name"))
+    'No such file or directory'
+    """
+    if isinstance(error, UnicodeError):
+        return "it is not UTF-8 text"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def is_encodable(text: str) -> bool:

@@ -13,7 +13,7 @@ LIBRARY = Path(__file__).with_name("_rows.so")
 """One name on every system: the library is loaded by its path and never searched for."""
 
 
-def _verified(library: Path) -> Path:
+def _verify(library: Path) -> Path:
     """Return the library if it and its source are the files that `tools/hatch_build.py` has seen."""
     checksums = library.with_suffix(".sha256")
     files = (library.with_suffix(".c"), library)
@@ -23,7 +23,7 @@ def _verified(library: Path) -> Path:
     return library
 
 
-def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
+def _declare_types(library: ctypes.CDLL) -> ctypes.CDLL:
     """Declare the arguments and results of the functions."""
     csv, count, rows = library.marketfetch_csv, library.marketfetch_count, library.marketfetch_rows
     text = (ctypes.c_char_p, ctypes.c_size_t)
@@ -46,7 +46,7 @@ def load(library: Path) -> ctypes.CDLL | None:
     if not library.exists() and not library.with_suffix(".sha256").exists():
         return None  # installed from source, where there was no compiler
     try:
-        return _typed(ctypes.CDLL(str(_verified(library))))
+        return _declare_types(ctypes.CDLL(str(_verify(library))))
     except (AttributeError, OSError, ValueError) as error:
         warn(
             "marketfetch decodes in Python, which takes longer, because its compiled decoder cannot be used: "

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import attrs
 import numpy as np
 
-from marketfetch.decoding.layouts import Decoded, excerpt, parse_number
+from marketfetch.decoding.layouts import DecodedRows, excerpt, parse_number
 from marketfetch.decoding.native import LineFormat, LineReader
 from marketfetch.errors import AdapterError, DecodeError
 from marketfetch.values.pages import Columns
@@ -85,7 +85,7 @@ class CsvLayout:
             if not 0 <= at < self.width:
                 raise AdapterError(f"columns: a line of {self.width} fields has none at {at}; count from 0")
 
-    def decode(self, pieces: Iterable[bytes], series: Series, span: Span) -> Iterator[Decoded]:
+    def decode(self, pieces: Iterable[bytes], series: Series, span: Span) -> Iterator[DecodedRows]:
         """Yield the rows of a text in its order; a value that is not a number costs its own row only.
 
         `pieces` is the text, cut anywhere; `span` the time that the file should be about. Raises DecodeError
@@ -110,7 +110,7 @@ class CsvLayout:
             if line and len(fields) != self.width:
                 raise DecodeError(f"expected lines of {self.width} fields, found {excerpt(line)}")
             if line and self._is_time(fields[self.time]):
-                return self._checked(fields, series, span), at
+                return self._make_format(fields, series, span), at
             if line and has_header:
                 raise DecodeError(f"expected a time as field {self.time}, found {excerpt(line)}")
             has_header, at = has_header or bool(line), following
@@ -123,7 +123,7 @@ class CsvLayout:
             return False
         return True
 
-    def _checked(self, fields: list[str], series: Series, span: Span) -> _FileFormat:
+    def _make_format(self, fields: list[str], series: Series, span: Span) -> _FileFormat:
         """Make the format of a file from the fields of its first row; DecodeError if they are not of it."""
         text = fields[self.time]
         digits, times = 0, _TimeFormat(self.time_format)
@@ -159,7 +159,7 @@ class _FileFormat:
     """How many digits a time has; 0 if the compiled decoder cannot read the times."""
     lines: LineFormat = attrs.field(default=attrs.Factory(_line_format, takes_self=True), init=False)
 
-    def decode(self, text: bytes, at: int) -> Decoded:
+    def decode(self, text: bytes, at: int) -> DecodedRows:
         """Decode whole lines from a position on."""
         columns = len(self.series.dataset.columns)
         lines = LineReader.of(text, self.lines, columns=columns + 1, at=at)
@@ -197,9 +197,9 @@ class _FileFormat:
         except ValueError:
             broken.append(RejectedRow(time, "undecodable", raw_text(fields)))
 
-    def _decoded(self, lines: LineReader, broken: list[RejectedRow | None]) -> Decoded:
+    def _decoded(self, lines: LineReader, broken: list[RejectedRow | None]) -> DecodedRows:
         values, confirm = lines.values[:-1, : lines.rows], lines.values[-1, : lines.rows]
-        return Decoded(
+        return DecodedRows(
             Columns(lines.times[: lines.rows], values),
             None if self.layout.confirm is None else confirm == 1,
             undecodable=len(broken),

@@ -25,7 +25,7 @@ from marketfetch.values.pages import Columns
 from marketfetch.values.rejected_rows import RejectedRow, raw_text
 
 __all__ = [
-    "Decoded",
+    "DecodedRows",
     "ObjectLayout",
     "RowLayout",
     "check_decoded",
@@ -41,7 +41,7 @@ _SPACE = b" \t\n\r"
 
 
 @attrs.frozen(eq=False)
-class Decoded:
+class DecodedRows:
     """The rows of one response as they came: unsorted, unchecked, and perhaps not closed yet."""
 
     columns: Columns
@@ -96,7 +96,7 @@ def decode_errors_as(content: str) -> Iterator[None]:
         raise DecodeError(f"expected {content}, found {reprlib.repr(error)}") from None
 
 
-def _dig(payload: Any, path: Sequence[str]) -> list[Any]:
+def _rows_at(payload: Any, path: Sequence[str]) -> list[Any]:
     for key in path:
         if not isinstance(payload, dict):
             raise DecodeError(f"expected an object with {key!r}, found {type(payload).__name__}")
@@ -144,7 +144,7 @@ def _milliseconds(value: Any, unit: int) -> int:
 
 
 @attrs.define(eq=False)
-class _Reading:
+class _RowCollector:
     """Collects the rows of a response that are read one by one, and the undecodable ones apart."""
 
     dataset: Dataset
@@ -170,13 +170,13 @@ class _Reading:
         self.rows.append(row)
         self.closed.append(closed)
 
-    def decoded(self) -> Decoded:
+    def decoded(self) -> DecodedRows:
         """Return the rows read so far."""
         stamps = np.array(self.times, np.int64)
         values = (
             np.array(self.lines, np.float64).T if self.lines else np.empty((len(self.dataset.columns), 0))
         )
-        return Decoded(
+        return DecodedRows(
             Columns(stamps, np.ascontiguousarray(values)),
             np.array(self.closed, np.bool_) if self.confirms else None,
             len(self.broken),
@@ -213,22 +213,22 @@ class _RawRows:
     def text(self, at: int) -> str:
         """Return the text of the row at a position."""
         if self.rows is None:
-            self.rows = _dig(parse_json(self.body), self.path)
+            self.rows = _rows_at(parse_json(self.body), self.path)
         return raw_text(self.rows[at])
 
 
 def _check_layout(layout: RowLayout | ObjectLayout) -> None:
     """Refuse a layout whose arguments are of another kind, such as text for a tuple."""
-    place, path, unit = type(layout).__name__, layout.path, layout.unit
+    name, path, unit = type(layout).__name__, layout.path, layout.unit
     if not isinstance(layout.columns, Mapping):
-        raise wrong_kind(f"{place}: columns", layout.columns, "map column names to places: {'open': …}")
+        raise wrong_kind(f"{name}: columns", layout.columns, "map column names to places: {'open': …}")
     keys: object = path
     if not isinstance(keys, tuple | list) or not all(isinstance(key, str) for key in keys):
         remedy = "write a tuple of the keys that lead to the rows, such as ('data',)"
-        raise wrong_kind(f"{place}: path", path, remedy)
+        raise wrong_kind(f"{name}: path", path, remedy)
     if not is_whole(unit) or unit < 1:
         remedy = "write how many milliseconds one unit of time has: 1000 for seconds, 1 for milliseconds"
-        raise wrong_kind(f"{place}: unit", unit, remedy)
+        raise wrong_kind(f"{name}: unit", unit, remedy)
 
 
 def _check_columns(layout: RowLayout | ObjectLayout, dataset: Dataset) -> None:
@@ -263,22 +263,22 @@ class RowLayout:
 
     def __attrs_post_init__(self) -> None:
         _check_layout(self)
-        places = [self.time, *self.columns.values(), *([] if self.confirm is None else [self.confirm])]
-        whole = all(map(is_whole, [self.width, *places]))
-        if not whole or min(places) < 0 or max(places) >= self.width:
+        positions = [self.time, *self.columns.values(), *([] if self.confirm is None else [self.confirm])]
+        whole = all(map(is_whole, [self.width, *positions]))
+        if not whole or min(positions) < 0 or max(positions) >= self.width:
             raise AdapterError(
-                f"RowLayout: positions {places} in rows of {self.width!r} fields; "
+                f"RowLayout: positions {positions} in rows of {self.width!r} fields; "
                 "write whole numbers from 0 to width - 1"
             )
 
-    def decode(self, body: bytes, dataset: Dataset) -> Decoded:
+    def decode(self, body: bytes, dataset: Dataset) -> DecodedRows:
         """Decode one response; DecodeError if it is not made of such rows.
 
         Raises AdapterError for columns that the dataset does not have.
         """
         _check_columns(self, dataset)
-        fast = self._fast(body, dataset)
-        return fast if fast is not None else self._careful(body, dataset)
+        fast = self._decode_compiled(body, dataset)
+        return fast if fast is not None else self._decode_row_by_row(body, dataset)
 
     def _rows_of(self, body: bytes) -> bytes | None:
         """Return the text of the list of rows; None if its place is not certain without parsing."""
@@ -294,7 +294,7 @@ class RowLayout:
             return None
         return body[start:stop]
 
-    def _fast(self, body: bytes, dataset: Dataset) -> Decoded | None:
+    def _decode_compiled(self, body: bytes, dataset: Dataset) -> DecodedRows | None:
         """Decode with the compiled decoder; None if a row has anything but numbers, quoted or not."""
         rows = self._rows_of(body)
         if rows is None:
@@ -310,20 +310,20 @@ class RowLayout:
             values[[dataset.index(name) for name in mapped]] = decoded
         closed = None if self.confirm is None else found.values[-1] == 1
         raw = _RawRows(body, self.path)
-        return Decoded(Columns(found.times * self.unit, values), closed, raw=raw.text)
+        return DecodedRows(Columns(found.times * self.unit, values), closed, raw=raw.text)
 
-    def _careful(self, body: bytes, dataset: Dataset) -> Decoded:
+    def _decode_row_by_row(self, body: bytes, dataset: Dataset) -> DecodedRows:
         """Decode row by row: a value that is not a number costs its own row only."""
-        reading = _Reading(dataset, confirms=self.confirm is not None)
+        collector = _RowCollector(dataset, confirms=self.confirm is not None)
         positions = [self.columns.get(column) for column in dataset.names]
-        for row in _dig(parse_json(body), self.path):
+        for row in _rows_at(parse_json(body), self.path):
             if not isinstance(row, list) or len(row) != self.width:
                 raise DecodeError(f"expected rows of {self.width} fields, found {reprlib.repr(row)}")
             stamp = _milliseconds(row[self.time], self.unit)
             values = [None if at is None else row[at] for at in positions]
             closed = self.confirm is None or _is_one(row[self.confirm])
-            reading.add(row, stamp, values, closed=closed)
-        return reading.decoded()
+            collector.add(row, stamp, values, closed=closed)
+        return collector.decoded()
 
 
 @attrs.frozen
@@ -346,13 +346,13 @@ class ObjectLayout:
     def __attrs_post_init__(self) -> None:
         _check_layout(self)
 
-    def decode(self, body: bytes, dataset: Dataset) -> Decoded:
+    def decode(self, body: bytes, dataset: Dataset) -> DecodedRows:
         """Decode one response; DecodeError if it is not made of such objects."""
-        return self.gather(_dig(parse_json(body), self.path), dataset)
+        return self.gather(_rows_at(parse_json(body), self.path), dataset)
 
     def gather(
         self, items: Sequence[Any], dataset: Dataset, *, came_as: Sequence[Any] | None = None
-    ) -> Decoded:
+    ) -> DecodedRows:
         """Turn parsed objects into columns; `came_as` has each object as the response had it, if changed.
 
         Raises DecodeError for anything but a list, and for an object without a time; AdapterError for columns
@@ -361,19 +361,19 @@ class ObjectLayout:
         _check_columns(self, dataset)
         if not isinstance(items, list | tuple):  # null, {} and "" in its place are not "no rows"
             raise DecodeError(f"expected a list of objects, found {reprlib.repr(items)}")
-        reading = _Reading(dataset)
+        collector = _RowCollector(dataset)
         for item, row in zip(items, came_as or items, strict=True):
             if not isinstance(item, dict) or self.time not in item:
                 raise DecodeError(f"expected objects with {self.time!r}, found {reprlib.repr(item)}")
             stamp = _milliseconds(item[self.time], self.unit)
-            reading.add(row, stamp, [item.get(self.columns.get(column, "")) for column in dataset.names])
-        return reading.decoded()
+            collector.add(row, stamp, [item.get(self.columns.get(column, "")) for column in dataset.names])
+        return collector.decoded()
 
 
-def check_decoded(place: str, decoded: object, dataset: Dataset) -> Decoded:
+def check_decoded(place: str, decoded: object, dataset: Dataset) -> DecodedRows:
     """Return what a `decode` method returned; AdapterError if its columns are not those of the dataset."""
-    if not isinstance(decoded, Decoded) or not isinstance(decoded.columns, Columns):
-        remedy = "return Decoded(Columns(times, values)), or what a RowLayout or ObjectLayout returns"
+    if not isinstance(decoded, DecodedRows) or not isinstance(decoded.columns, Columns):
+        remedy = "return DecodedRows(Columns(times, values)), or what a RowLayout or ObjectLayout returns"
         raise wrong_kind(place, decoded, remedy)
     times, values = decoded.columns.times, decoded.columns.values
     if times.dtype != np.int64 or values.dtype != np.float64:

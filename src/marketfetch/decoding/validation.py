@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.decoding.layouts import Decoded
+from marketfetch.decoding.layouts import DecodedRows
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns, Page
 from marketfetch.values.rejected_rows import RejectedRow, raw_text
@@ -91,14 +91,14 @@ class CheckedRows:
     rejected: dict[str, int]
 
 
-def check_rows(decoded: Decoded, series: Series, span: Span) -> CheckedRows:
+def check_rows(decoded: DecodedRows, series: Series, span: Span) -> CheckedRows:
     """Tell for each row whether it is inside the span, closed, with a value, on the grid and possible.
 
     Each row is counted under the first of these that is not true of it.
 
     >>> mark = Series.of("okx", "mark_price", "BTC-USDT-SWAP", "1m")
     >>> rows = Columns(np.array([0, 90_000]), np.ones((4, 2)))
-    >>> check_rows(Decoded(rows), mark, Span(0, 120_000)).rejected
+    >>> check_rows(DecodedRows(rows), mark, Span(0, 120_000)).rejected
     {'off the grid': 1}
     """
     times, values = decoded.columns.times, decoded.columns.values
@@ -121,7 +121,7 @@ def check_rows(decoded: Decoded, series: Series, span: Span) -> CheckedRows:
     return CheckedRows(sound, reasons, rejected)
 
 
-def validate_page(decoded: Decoded, part: Slice) -> Page:
+def validate_page(decoded: DecodedRows, part: Slice) -> Page:
     """Keep the rows that may be stored, and count all others by reason.
 
     Kept rows are inside the asked span, on the grid, closed, with a value and possible. They are sorted, one
@@ -134,11 +134,11 @@ def validate_page(decoded: Decoded, part: Slice) -> Page:
     return _validate_each(decoded, part)
 
 
-def all_sound(decoded: Decoded, series: Series, span: Span) -> bool:
+def all_sound(decoded: DecodedRows, series: Series, span: Span) -> bool:
     """Tell whether there are rows and every one may be stored: a third of the work of `check_rows`.
 
     >>> mark = Series.of("okx", "mark_price", "BTC-USDT-SWAP", "1m")
-    >>> all_sound(Decoded(Columns(np.array([0, 60_000]), np.ones((4, 2)))), mark, Span(0, 120_000))
+    >>> all_sound(DecodedRows(Columns(np.array([0, 60_000]), np.ones((4, 2)))), mark, Span(0, 120_000))
     True
     """
     times, values, dataset = decoded.columns.times, decoded.columns.values, series.dataset
@@ -162,7 +162,7 @@ def _is_ordered(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.boo
     return ordered
 
 
-def _validate_each(decoded: Decoded, part: Slice) -> Page:
+def _validate_each(decoded: DecodedRows, part: Slice) -> Page:
     columns, span, interval = decoded.columns, part.span, part.series.interval
     times, checked = columns.times, check_rows(decoded, part.series, span)
     rejected = checked.rejected
@@ -193,13 +193,13 @@ def _validate_each(decoded: Decoded, part: Slice) -> Page:
     )
 
 
-def _reasons_of_broken(decoded: Decoded, span: Span) -> Iterator[str]:
+def _reasons_of_broken(decoded: DecodedRows, span: Span) -> Iterator[str]:
     yield from (row.reason if row.time in span else "outside the window" for row in decoded.broken)
     yield from repeat("undecodable", decoded.undecodable - len(decoded.broken))
 
 
 def _invalid(
-    decoded: Decoded, part: Slice, reasons: NDArray[np.object_], without_sound_row: SpanSet
+    decoded: DecodedRows, part: Slice, reasons: NDArray[np.object_], without_sound_row: SpanSet
 ) -> tuple[tuple[RejectedRow, ...], Columns | None]:
     """Return the rows that are wrong for good, in moments without a sound row; and the storable ones.
 
@@ -221,7 +221,7 @@ def _invalid(
     return tuple(rows), storable if len(storable) else None
 
 
-def _raw(decoded: Decoded, dataset: Dataset, at: int) -> str:
+def _raw(decoded: DecodedRows, dataset: Dataset, at: int) -> str:
     if decoded.raw is not None:
         return decoded.raw(at)
     return raw_text(dict(zip(dataset.names, decoded.columns.values[:, at].tolist(), strict=True)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -156,7 +155,6 @@ class StoreRetrier:
 
     retries: RetryPolicy
     emit: Listener
-    rng: random.Random = attrs.field(factory=random.Random)
 
     async def call_in_thread(self, work: Callable[[], _T]) -> _T:
         """Run `call` on a thread."""
@@ -174,14 +172,14 @@ class StoreRetrier:
             loops.append(call_on_loop(self._wait, event))
 
         try:
-            result = retry_while_unavailable(work, retry_waits(self.retries, self.rng), wait)
+            result = retry_while_unavailable(work, retry_waits(self.retries), wait)
         except RowsRefused:
-            self._tell_recovered(loops)
+            self._emit_recovered(loops)
             raise
-        self._tell_recovered(loops)
+        self._emit_recovered(loops)
         return result
 
-    def _tell_recovered(self, loops: Sequence[asyncio.AbstractEventLoop]) -> None:
+    def _emit_recovered(self, loops: Sequence[asyncio.AbstractEventLoop]) -> None:
         """Emit StoreRecovered if the call has waited, on the loop on which it has."""
         if loops:
             # Not `call_on_loop`, which raises in a cancelled run: the store has done its work.

@@ -8,7 +8,7 @@ from functools import reduce
 import attrs
 import numpy as np
 
-from marketfetch.sources import Derived
+from marketfetch.sources import DerivedSource
 from marketfetch.values.pages import Columns
 
 __all__ = ["CompositeOhlcv"]
@@ -17,7 +17,7 @@ _MEAN = frozenset({"open", "high", "low", "close"})
 
 
 @attrs.frozen
-class CompositeOhlcv(Derived):
+class CompositeOhlcv(DerivedSource):
     """The candles of a composite: one for each open time at which every member has one.
 
     Prices (`open, high, low, close`) are averaged, all other columns are summed. A NULL in one member makes

@@ -16,7 +16,7 @@ from marketfetch.engine.writers import OnWritten, WrittenBatches
 from marketfetch.errors import ConfigurationError, RowsRefused
 from marketfetch.planning.derivation import derived_coverage, intersect_coverage, outdated, split_by_rows
 from marketfetch.protocols import Store
-from marketfetch.sources import Derived
+from marketfetch.sources import DerivedSource
 from marketfetch.values.coverage import Coverage, MissingReason, Reason
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
@@ -39,7 +39,7 @@ class Derivation:
     on_written: OnWritten
     batch_rows: int
 
-    async def run(self, derived: Sequence[tuple[SeriesState, Derived]]) -> None:
+    async def run(self, derived: Sequence[tuple[SeriesState, DerivedSource]]) -> None:
         """Compute and write what is missing of derived series; give up what not all inputs cover.
 
         A series whose rows the store refuses is left out. Raises ConfigurationError for a series whose
@@ -62,7 +62,7 @@ class Derivation:
 
     def _derive(
         self,
-        derived: Sequence[tuple[SeriesState, Derived]],
+        derived: Sequence[tuple[SeriesState, DerivedSource]],
         current: CurrentWriter,
         written: WrittenBatches,
         found: dict[SeriesState, Coverage],
@@ -85,7 +85,7 @@ class Derivation:
                         break
 
     def _batches(
-        self, state: SeriesState, source: Derived, found: dict[SeriesState, Coverage]
+        self, state: SeriesState, source: DerivedSource, found: dict[SeriesState, Coverage]
     ) -> Iterator[Batch]:
         """Compute one series, batch by batch: wanted − computed, read, combine.
 
@@ -104,14 +104,14 @@ class Derivation:
             columns = self._combined(source, hull).within(step)
             yield Batch(series, columns, derived_coverage(series.interval, columns, step, known))
 
-    def _combined(self, source: Derived, span: Span) -> Columns:
+    def _combined(self, source: DerivedSource, span: Span) -> Columns:
         """Return the rows that follow from the inputs as they are stored."""
         return source.combine([self._read(each, span) for each in source.inputs])
 
     def _read(self, series: Series, span: Span) -> Columns:
         return self.retrier.call(partial(self.store.read, series, span))
 
-    def _check_stored(self, series: Series, source: Derived, stored: Coverage, known: Coverage) -> None:
+    def _check_stored(self, series: Series, source: DerivedSource, stored: Coverage, known: Coverage) -> None:
         """Raise ConfigurationError if a store has the series under this name, computed from other inputs.
 
         The ledger keeps names alone, so the oldest row that can be computed anew is compared. The newest one
@@ -136,5 +136,5 @@ def _contradict(found: NDArray[np.float64], computed: NDArray[np.float64]) -> bo
     return not np.allclose(found[known], computed[known], _RELATIVE_ROUNDING, _ROUNDING)
 
 
-def _names(source: Derived) -> str:
+def _names(source: DerivedSource) -> str:
     return ", ".join(each.symbol for each in source.inputs)

@@ -33,7 +33,7 @@ from marketfetch.planning.instrument_index import InstrumentIndex
 from marketfetch.protocols import Sink, Store
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.redaction import redact
-from marketfetch.sources import Archive, Derived
+from marketfetch.sources import Archive, DerivedSource
 from marketfetch.values.coverage import Coverage, MissingReason, Reason
 from marketfetch.values.http import Request, Response
 from marketfetch.values.instruments import Instrument
@@ -45,17 +45,17 @@ __all__ = [
     "ResolvedSeries",
     "SeriesResolver",
     "check_query",
+    "fetch_instrument_index",
     "fetch_instruments",
-    "fetch_listing",
-    "known_instruments",
+    "load_instrument_index",
     "read_time",
-    "set_server_clock",
+    "sync_server_clock",
 ]
 
 
 _MAX_LISTING_PAGES = 1_000
 """No exchange has a listing of more pages; a cursor that always changes would never end."""
-_SAME_TIME = 5_000
+_MAX_EXPECTED_SKEW = 5_000
 """Milliseconds by which two clocks may differ and confirm each other all the same."""
 
 
@@ -85,7 +85,7 @@ def _check_delisted(query: Query, exchange: Exchange) -> None:
         raise ConfigurationError(
             "delisted: the rows of delisted symbols are in files alone; write sources='auto' or 'archive'"
         )
-    if not _symbols_listings(query, exchange):
+    if not _symbol_folder_requests(query, exchange):
         datasets = ", ".join(map(str, query.datasets))
         raise ConfigurationError(
             f"delisted: {exchange.name} at {exchange.base_url} has no archive that lists the symbols of"
@@ -93,7 +93,7 @@ def _check_delisted(query: Query, exchange: Exchange) -> None:
         )
 
 
-def _symbols_listings(query: Query, exchange: Exchange) -> dict[ListingRequest, Archive]:
+def _symbol_folder_requests(query: Query, exchange: Exchange) -> dict[ListingRequest, Archive]:
     """Return the listings of symbols in the archives of a query, each once."""
     archives = [archive for dataset in query.datasets if (archive := exchange.archive(dataset))]
     found = ((archive.symbols_listing(), archive) for archive in archives)
@@ -139,16 +139,16 @@ class ResolvedSeries:
         return [state for state in self.states if state.derived is None]
 
     @property
-    def derived(self) -> Sequence[tuple[SeriesState, Derived]]:
+    def derived(self) -> Sequence[tuple[SeriesState, DerivedSource]]:
         """The series whose rows are computed from the store, each with its source."""
         return [(state, state.derived) for state in self.states if state.derived is not None]
 
 
-async def set_server_clock(executor: RequestExecutor, clock: ServerClock) -> int:
-    """Return how many milliseconds the exchange is ahead of the local time, at least; negative if behind.
+async def sync_server_clock(executor: RequestExecutor, clock: ServerClock) -> int:
+    """Set the server's clock, and return how many milliseconds it is ahead of the local one, at least.
 
-    The exchange's time is requested if its clock is not known well enough. An exchange without a time
-    request counts as having the local time.
+    The result is negative if it is behind. The time is requested if the clock is not known well enough.
+    An exchange without a time request counts as having the local time.
 
     1. The clock is confirmed and agrees with the local time: no request.
     2. Else one request; a second one if answers contradict each other, or the exchange's time is minutes away
@@ -161,9 +161,9 @@ async def set_server_clock(executor: RequestExecutor, clock: ServerClock) -> int
         return 0
 
     def ahead() -> int:
-        return clock.believed(clock.local()) - executor.settings.clock()
+        return clock.earliest_accepted(clock.local()) - executor.settings.clock()
 
-    for tolerance in (_SAME_TIME, MAX_CLOCK_SKEW, MAX_TIMESTAMP):
+    for tolerance in (_MAX_EXPECTED_SKEW, MAX_CLOCK_SKEW, MAX_TIMESTAMP):
         if clock.confirmed and abs(ahead()) <= tolerance:
             break
         sent = clock.local()  # a wait for an egress makes the bounds wider, never wrong
@@ -192,51 +192,51 @@ def read_time(exchange: Exchange, body: bytes) -> int:
     return moment
 
 
-async def known_instruments(
+async def load_instrument_index(
     session: SessionState, executor: RequestExecutor, query: Query
 ) -> InstrumentIndex:
     """Return the instruments of the exchange; they are requested if unknown or old, or lack a name."""
     now = executor.settings.clock()
-    async with session.listing(executor.exchange, query, now) as kept:
-        if kept.instruments is None or _lacks_name(kept.instruments, query):
-            kept.instruments, kept.requested = await fetch_instruments(executor, query), now
-        return kept.instruments
+    async with session.cached_instruments(executor.exchange, query, now) as cached:
+        if cached.instruments is None or _lacks_name(cached.instruments, query):
+            cached.instruments, cached.requested = await fetch_instrument_index(executor, query), now
+        return cached.instruments
 
 
-async def fetch_instruments(executor: RequestExecutor, query: Query) -> InstrumentIndex:
+async def fetch_instrument_index(executor: RequestExecutor, query: Query) -> InstrumentIndex:
     """Request the listing of symbols; it is empty where the exchange publishes none.
 
     A listing that may lack symbols is requested twice, and the symbols of both responses are united. If a
     name is still unknown, or delisted symbols are wanted, the archive is asked which symbols it has.
     """
-    listing = InstrumentIndex.of(first := await fetch_listing(executor))
-    everything = isinstance(query.symbols, AllSymbols) or not listing.by_symbol
-    if not executor.exchange.listing_requests() or not (everything or _lacks_name(listing, query)):
-        return listing
-    listing = InstrumentIndex.of((*await fetch_listing(executor), *first))
+    index = InstrumentIndex.of(first := await fetch_instruments(executor))
+    everything = isinstance(query.symbols, AllSymbols) or not index.by_symbol
+    if not executor.exchange.listing_requests() or not (everything or _lacks_name(index, query)):
+        return index
+    index = InstrumentIndex.of((*await fetch_instruments(executor), *first))
     wants_delisted = isinstance(query.symbols, AllSymbols) and query.symbols.delisted
-    if query.sources != "rest" and (wants_delisted or _lacks_name(listing, query)):
-        return await _add_archived(executor, query, listing)
-    return listing
+    if query.sources != "rest" and (wants_delisted or _lacks_name(index, query)):
+        return await _add_archived(executor, query, index)
+    return index
 
 
-def _lacks_name(listing: InstrumentIndex, query: Query) -> bool:
+def _lacks_name(index: InstrumentIndex, query: Query) -> bool:
     """Whether a query names a symbol that a listing does not have."""
     named = () if isinstance(query.symbols, AllSymbols) else query.symbols
     members = chain.from_iterable(composite.members for composite in query.composites)
-    return any(listing.find(name) is None for name in (*named, *members))
+    return any(index.find(name) is None for name in (*named, *members))
 
 
-async def _add_archived(executor: RequestExecutor, query: Query, listing: InstrumentIndex) -> InstrumentIndex:
+async def _add_archived(executor: RequestExecutor, query: Query, index: InstrumentIndex) -> InstrumentIndex:
     """Add the symbols of the archives to a listing.
 
     If they cannot be listed, a name remains unknown with a remark, and a run of all delisted symbols fails.
     One listing may lack symbols, so there are two, as for the exchange.
     """
-    listings = _symbols_listings(query, executor.exchange)
+    folders = _symbol_folder_requests(query, executor.exchange)
     symbols: set[str] = set()
     try:
-        for request, archive in 2 * [*listings.items()]:
+        for request, archive in 2 * [*folders.items()]:
             async for page in list_pages(partial(send_to_archive, executor), archive, request):
                 symbols.update(map(archive.symbol_of, page.prefixes))
     except RestrictedLocation:
@@ -244,12 +244,12 @@ async def _add_archived(executor: RequestExecutor, query: Query, listing: Instru
     except (FetchError, PaginationError) as error:
         if isinstance(query.symbols, AllSymbols):
             raise
-        return attrs.evolve(listing, remark=f" (the archive cannot be asked: {type(error).__name__})")
+        return attrs.evolve(index, remark=f" (the archive cannot be asked: {type(error).__name__})")
     quote = query.symbols.quote if isinstance(query.symbols, AllSymbols) else None
-    return listing.with_archived(symbols, quote)
+    return index.with_archived(symbols, quote)
 
 
-async def fetch_listing(executor: RequestExecutor) -> tuple[Instrument, ...]:
+async def fetch_instruments(executor: RequestExecutor) -> tuple[Instrument, ...]:
     """Request every part of the listing once, and each page that follows it.
 
     Raises PaginationError for a listing that does not end.
@@ -297,7 +297,7 @@ class SeriesResolver:
     stored: dict[Series, Coverage] = attrs.field(factory=dict)
     """What the sink knew of each series when it was first named."""
 
-    async def resolve(self, listing: InstrumentIndex) -> ResolvedSeries:
+    async def resolve(self, index: InstrumentIndex) -> ResolvedSeries:
         """Make a new state for every series, by the names that the listing gives to their symbols.
 
         A name that the listing does not have is reported; its series is stopped. The sink is read only for
@@ -307,14 +307,14 @@ class SeriesResolver:
         instruments: dict[str, Instrument] = {}
 
         def symbol_of(name: str) -> str:
-            instrument = listing.find(name)
+            instrument = index.find(name)
             if instrument is None:
-                self._unknown(name, listing.hint(name))
+                self._unknown(name, index.hint(name))
                 return name
             instruments[instrument.symbol] = instrument
             return instrument.symbol
 
-        names = self._all(listing, query.symbols) if isinstance(query.symbols, AllSymbols) else query.symbols
+        names = self._all(index, query.symbols) if isinstance(query.symbols, AllSymbols) else query.symbols
         wanted = [self._series(dataset.name, symbol_of(name)) for dataset in query.datasets for name in names]
         derived = {
             self._series("ohlcv", composite.symbol): CompositeOhlcv(
@@ -322,7 +322,7 @@ class SeriesResolver:
             )
             for composite in query.composites
         }
-        self._check_composites(listing, derived)
+        self._check_composites(index, derived)
         fetched = dict.fromkeys((*wanted, *chain.from_iterable(source.inputs for source in derived.values())))
         await self._read_coverage((*fetched, *derived))
 
@@ -340,7 +340,7 @@ class SeriesResolver:
         for series in fetched:
             if series.symbol in run_state.unknown:
                 states[series].stop(Reason(MissingReason.SYMBOL_UNKNOWN, run_state.unknown[series.symbol]))
-            elif series.symbol in listing.delisted:
+            elif series.symbol in index.delisted:
                 self._take_from_files(states[series])
         return ResolvedSeries([*states.values()], instruments)
 
@@ -352,23 +352,23 @@ class SeriesResolver:
             text = f"the exchange no longer lists {series.symbol}, and has no files of {series.dataset}"
             state.stop(Reason(MissingReason.DELISTED, text))
 
-    def _all(self, listing: InstrumentIndex, wanted: AllSymbols) -> list[str]:
-        names = listing.all(wanted)
+    def _all(self, index: InstrumentIndex, wanted: AllSymbols) -> list[str]:
+        names = index.all(wanted)
         if names:
             return names
-        if not listing.by_symbol:
+        if not index.by_symbol:
             raise ConfigurationError(f"symbols: {self.exchange.name} publishes no listing; name some symbols")
-        if wanted.quote is not None and wanted.quote not in listing.quotes:
-            raise unknown("quote", wanted.quote, listing.quotes)
+        if wanted.quote is not None and wanted.quote not in index.quotes:
+            raise unknown("quote", wanted.quote, index.quotes)
         which = f"no {wanted.kind or 'symbol'}" + (f" quoted in {wanted.quote}" if wanted.quote else "")
         raise ConfigurationError(
             f"symbols: {which} trades at {self.exchange.name} now; name some, or try again later"
         )
 
-    def _check_composites(self, listing: InstrumentIndex, composites: Mapping[Series, Derived]) -> None:
+    def _check_composites(self, index: InstrumentIndex, composites: Mapping[Series, DerivedSource]) -> None:
         """Refuse a composite with the name of a symbol, and one that names a member in two spellings."""
         for series, source in composites.items():
-            if listing.by_symbol and listing.find(series.symbol) is not None:
+            if index.by_symbol and index.find(series.symbol) is not None:
                 raise ConfigurationError(f"composites: {series.symbol} is a symbol of {self.exchange.name}")
             if len(set(source.inputs)) != len(source.inputs):
                 raise ConfigurationError(f"composites: {series.symbol} has the same member twice")

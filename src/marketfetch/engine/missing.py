@@ -1,47 +1,40 @@
-"""What is wanted of a series, and what is missing: functions of its state and the server's time."""
+"""Update the state of a series: what is wanted, missing and given up."""
 
 from __future__ import annotations
-
-from collections import Counter
-from collections.abc import Sequence
 
 import attrs
 import numpy as np
 
 from marketfetch.engine.state import SeriesState
-from marketfetch.exchange import Exchange
-from marketfetch.planning.batches import Capacity, FetchTask, choose_page_size
 from marketfetch.protocols import PageOutcome
 from marketfetch.sources import Endpoint
 from marketfetch.values.coverage import MissingReason, Reason
 from marketfetch.values.pages import Page
 from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
-from marketfetch.values.spans import Span, SpanSet
+from marketfetch.values.spans import DAY, Span, SpanSet
 
 __all__ = [
     "MAX_CLOCK_SKEW",
     "PUBLISH_GRACE",
     "UNPROVEN_ABSENCE",
-    "ask_files_for_unserved",
+    "beyond_retention",
     "clip_to_retention",
     "defer_recent_absence",
-    "doubt_absence_before_first_row",
-    "give_up_unserved",
-    "plan_tasks",
+    "defer_unproven_absence",
+    "give_up_beyond_retention",
     "publish_delay",
-    "unserved",
     "update_wanted",
+    "want_beyond_retention",
 ]
 
-_DAY = 86_400_000
 PUBLISH_GRACE = 300_000
 """Milliseconds after its close during which a row may still be published: its absence is not believed yet."""
-_ALWAYS_RETAINED = _DAY
+_MIN_RETENTION = DAY
 """Every exchange serves at least the events of the last day: a daily update needs no further proof."""
 UNPROVEN_ABSENCE = Reason(
     MissingReason.UNPROVEN_ABSENCE,
-    "said to have no row, before any row of the series was seen: another question has to confirm it",
+    "two answers had no row here, and no row of the series was seen before; not confirmed yet",
 )
 """Reason for moments that two pages call empty, until `HistoryBounds.decide_unproven` decides about them."""
 MAX_CLOCK_SKEW = 300_000
@@ -61,7 +54,7 @@ def update_wanted(
     With `fresh`, rows on a grid are wanted as soon as they have closed, and each call moves the end of an
     event series.
 
-    Example: asked 00:00-12:00 in candles of 1h, now 11:20, publish delay 1 min: 00:00-11:00 is wanted.
+    Example: requested 00:00-12:00 in candles of 1h, now 11:20, publish delay 1 min: 00:00-11:00 is wanted.
     """
     interval = state.series.interval
     if ((interval.is_event and not fresh) or state.delisted) and state.wanted:
@@ -101,10 +94,10 @@ def clip_to_retention(state: SeriesState, endpoint: Endpoint, part: Slice, now: 
     if not beyond:
         return part
     served = SpanSet.of(part.span) - beyond
-    return attrs.evolve(part, span=served.hull) if served.hull is not None else None
+    return None if served.hull is None else part.within(served.hull)
 
 
-def unserved(spans: SpanSet, series: Series, endpoint: Endpoint, now: int) -> SpanSet:
+def beyond_retention(spans: SpanSet, series: Series, endpoint: Endpoint, now: int) -> SpanSet:
     """Return the part of some spans that is older than the endpoint serves."""
     if endpoint.retention is None or spans.hull is None:
         return SpanSet()
@@ -114,23 +107,23 @@ def unserved(spans: SpanSet, series: Series, endpoint: Endpoint, now: int) -> Sp
     return spans & SpanSet.of(Span(spans.hull.start, oldest_served))
 
 
-def ask_files_for_unserved(state: SeriesState, endpoint: Endpoint) -> None:
+def want_beyond_retention(state: SeriesState, endpoint: Endpoint) -> None:
     """Take back that moments were given up as older than the endpoint serves: files may have them.
 
-    What the files have not, `give_up_unserved` gives up again.
+    What the files have not, `give_up_beyond_retention` gives up again.
     """
     state.given_up.pop(_too_old(endpoint), None)
 
 
-def give_up_unserved(state: SeriesState, endpoint: Endpoint, now: int) -> None:
+def give_up_beyond_retention(state: SeriesState, endpoint: Endpoint, now: int) -> None:
     """Give up what is older than the endpoint serves, after the files of the archive were asked for it."""
-    if beyond := unserved(state.missing, state.series, endpoint, now):
+    if beyond := beyond_retention(state.missing, state.series, endpoint, now):
         text = f"{_too_old(endpoint)}, and in no file of its archive that could be used"
         state.give_up(beyond, Reason(MissingReason.TOO_OLD, text))
 
 
 def _give_up_beyond_retention(state: SeriesState, endpoint: Endpoint, spans: SpanSet, now: int) -> SpanSet:
-    beyond = unserved(spans, state.series, endpoint, now)
+    beyond = beyond_retention(spans, state.series, endpoint, now)
     if beyond:
         state.give_up(beyond, _too_old(endpoint))
     return beyond
@@ -138,7 +131,7 @@ def _give_up_beyond_retention(state: SeriesState, endpoint: Endpoint, spans: Spa
 
 def _too_old(endpoint: Endpoint) -> Reason:
     """Return the reason for moments that are older than the endpoint serves."""
-    days = (endpoint.retention or 0) / _DAY
+    days = (endpoint.retention or 0) / DAY
     return Reason(MissingReason.TOO_OLD, f"older than the exchange serves ({days:.0f} days)")
 
 
@@ -150,7 +143,7 @@ def defer_recent_absence(outcome: PageOutcome, series: Series, now: int) -> Page
     """
     if series.interval.is_event or not (outcome.empty or outcome.unusable):
         return outcome
-    recent = SpanSet.of(Span(series.interval.floor(now - PUBLISH_GRACE), now + _DAY))
+    recent = SpanSet.of(Span(series.interval.floor(now - PUBLISH_GRACE), now + DAY))
     too_recent = outcome.empty & recent | outcome.unusable & recent
     if not too_recent:
         return outcome
@@ -166,14 +159,14 @@ def defer_recent_absence(outcome: PageOutcome, series: Series, now: int) -> Page
     )
 
 
-def doubt_absence_before_first_row(
+def defer_unproven_absence(
     state: SeriesState, endpoint: Endpoint, page: Page, outcome: PageOutcome, now: int
 ) -> PageOutcome:
     """Give up, as UNPROVEN_ABSENCE, what a page calls empty before the earliest row that this run has seen.
 
-    The exchange may simply keep no older rows. Example: asked 00:00-10:00, first row 09:00: 00:00-09:00 is
-    given up until another request shows whether it is empty. No doubt remains where the endpoint declares its
-    `retention`.
+    The exchange may simply keep no older rows. Example: requested 00:00-10:00, first row 09:00: the time
+    00:00-09:00 is given up until another request shows whether it is empty. Nothing is given up where the
+    endpoint declares its `retention`.
 
     A page of events calls the time before its first row present. That is given up as well, except where
 
@@ -191,7 +184,7 @@ def doubt_absence_before_first_row(
         is_event
         and state.first_stored is not None
         and state.first_stored < start
-        and start > now - _ALWAYS_RETAINED
+        and start > now - _MIN_RETENTION
     ):
         return outcome
     earliest_row = hull.end if state.earliest_row is None else state.earliest_row
@@ -201,47 +194,3 @@ def doubt_absence_before_first_row(
     early = claimed & SpanSet.of(Span(start, earliest_row))
     state.give_up(early, UNPROVEN_ABSENCE)
     return attrs.evolve(outcome, present=outcome.present - early, empty=outcome.empty - early)
-
-
-def plan_tasks(states: Sequence[SeriesState], exchange: Exchange, capacity: Capacity) -> list[FetchTask]:
-    """Return a task for every series that is missing something, with the page size that is fastest.
-
-    The page size is chosen for all missing rows of a limit pool together.
-    """
-    incomplete = [
-        (state.series, missing, exchange.endpoint(state.series.dataset))
-        for state in states
-        if (missing := state.missing)
-    ]
-    rows = Counter[str]()
-    for series, missing, endpoint in incomplete:
-        # The number of missing events is not known: it counts as zero.
-        rows[_pool(endpoint)] += (
-            0 if endpoint.paginator.sequential else sum(map(series.interval.count, missing))
-        )
-    sizes = dict[Endpoint, int]()
-    for _, _, endpoint in incomplete:
-        if endpoint.paginator.sequential:
-            sizes[endpoint] = endpoint.page_sizes[-1]
-        elif endpoint not in sizes:
-            among = rows[_pool(endpoint)]
-            sizes[endpoint] = choose_page_size(endpoint.page_sizes, endpoint.cost, among, capacity)
-    return [
-        FetchTask(series, _whole_steps(series, missing), endpoint.paginator, sizes[endpoint])
-        for series, missing, endpoint in incomplete
-    ]
-
-
-def _whole_steps(series: Series, missing: SpanSet) -> SpanSet:
-    """Return what is missing in whole steps of the grid: a request for a part of a candle finds nothing.
-
-    Example: a store of an earlier version calls 05:00-05:57 of a candle of 1h empty: 05:00-06:00 is fetched.
-    """
-    interval = series.interval
-    if interval.is_event:
-        return missing
-    return SpanSet.of(*(Span(interval.floor(span.start), interval.ceil(span.end)) for span in missing))
-
-
-def _pool(endpoint: Endpoint) -> str:
-    return endpoint.cost(endpoint.page_sizes[-1]).pool.name

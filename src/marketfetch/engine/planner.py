@@ -17,12 +17,14 @@ from marketfetch.engine.archives.files import ArchiveFiles, FileTask
 from marketfetch.engine.archives.waves import GRAINS, ArchiveWaves, want_from_files
 from marketfetch.engine.blocking import run_in_thread
 from marketfetch.engine.discovery import ResolvedSeries
-from marketfetch.engine.missing import PUBLISH_GRACE, give_up_unserved, plan_tasks
-from marketfetch.engine.own_work import measure_own_work
+from marketfetch.engine.missing import PUBLISH_GRACE, give_up_beyond_retention
 from marketfetch.engine.pages.batch_builder import RowBudget
-from marketfetch.engine.pages.gap_turns import is_worth_looking
+from marketfetch.engine.pages.gap_turns import is_gap_search_worthwhile
 from marketfetch.engine.pages.history_bounds import choose_beginning, first_page, span_after
-from marketfetch.engine.requester import RequestExecutor, search_windows, seek_first_row, seek_series_gaps
+from marketfetch.engine.pages.row_finder import begin_first_row_search, begin_gap_search, question_windows
+from marketfetch.engine.pages.tasks import plan_tasks
+from marketfetch.engine.processing_cost import measure_processing_cost
+from marketfetch.engine.requester import RequestExecutor
 from marketfetch.engine.state import SeriesState
 from marketfetch.engine.writers import WriterPool
 from marketfetch.planning.archive_periods import needed_periods
@@ -43,9 +45,9 @@ from marketfetch.values.times import Clock
 __all__ = ["Planner"]
 
 _ASSUMED_EMPTY = Reason(MissingReason.UNPROVEN_ABSENCE, "by the listing the symbol was not traded")
-_CHECKSUM = 100
+_CHECKSUM_BYTES = 100
 """Bytes of a published checksum, about."""
-_ROW_OF_A_FILE = 40
+_BYTES_PER_FILE_ROW = 40
 """Bytes of a row in a zip file, about: the size of a file that no listing shows is not known."""
 
 
@@ -79,7 +81,7 @@ class Planner:
     capacity: Capacity
     sizing: BatchSizing
     now: Clock
-    """The server's time, UTC milliseconds."""
+    """The moment up to which rows count as closed (the earlier of both clocks), UTC milliseconds."""
     clock: ServerClock
     """The server's clock, as far as the local clock knows it."""
     read_provenance: Callable[[Series], Awaitable[Sequence[Provenance]]]
@@ -102,7 +104,7 @@ class Planner:
             listed = [state for state in states if not state.delisted]
             tasks = plan_tasks(listed, self.executor.exchange, self.capacity)
             for task in {task.series: task for task in tasks}.values():
-                drafts[task.series].rest += self._look_for_gaps(task)
+                drafts[task.series].rest += self._gap_search_requests(task)
             for task in tasks:
                 found = self._estimate(task)
                 draft = drafts[task.series]
@@ -123,7 +125,7 @@ class Planner:
         if instrument is not None and instrument.delisted_at is not None:
             after = span_after(state, instrument.delisted_at)
             if after is not None:
-                draft.rest += self._search(state.series, endpoint, after, None)
+                draft.rest += self._first_row_requests(state.series, endpoint, after, None)
                 state.give_up(SpanSet.of(after), _ASSUMED_EMPTY)
         missing, beginning = state.missing.hull, choose_beginning(state, endpoint, listed)
         if missing is None:
@@ -134,23 +136,25 @@ class Planner:
         elif beginning == "search":
             draft.known = listed is not None
             first = max(missing.start, state.series.interval.ceil(listed or 0))
-            draft.rest += self._search(state.series, endpoint, missing, min(first, missing.end))
+            draft.rest += self._first_row_requests(state.series, endpoint, missing, min(first, missing.end))
             if first > missing.start:
                 draft.before = state.missing & SpanSet.of(Span(missing.start, min(first, missing.end)))
                 state.give_up(draft.before, _ASSUMED_EMPTY)
 
-    def _search(self, series: Series, endpoint: Endpoint, span: Span, first: int | None) -> Counter[Cost]:
+    def _first_row_requests(
+        self, series: Series, endpoint: Endpoint, span: Span, first: int | None
+    ) -> Counter[Cost]:
         """Return the requests of a search that finds `first`, and of the proof that nothing is before it."""
-        asked, interval = Counter[Cost](), series.interval
+        requests, interval = Counter[Cost](), series.interval
         request = endpoint.first_row_request(series, span.start)
         row = span.end if first is None else first
         if request is not None:
-            asked[request.cost] += 1
+            requests[request.cost] += 1
         else:
-            search = seek_first_row(endpoint, series, span, first)
+            search = begin_first_row_search(endpoint, series, span, first)
             question = next(search)
             while True:
-                asked += self._windows(
+                requests += self._windows(
                     attrs.evolve(series, interval=question.interval), endpoint, question.span, question.rows
                 )
                 at = max(question.interval.floor(row), question.interval.ceil(question.span.start))
@@ -160,18 +164,18 @@ class Planner:
                     break
         if row > span.start:
             # Two answers have to deny what lies before the row; the second one may be of a wider window.
-            asked += self._windows(series, endpoint, Span(span.start, row), 1)
+            requests += self._windows(series, endpoint, Span(span.start, row), 1)
             second = 1 if request is not None else endpoint.page_sizes[-1]
-            asked += self._windows(series, endpoint, Span(span.start, interval.shift(row, 1)), second)
-        return asked
+            requests += self._windows(series, endpoint, Span(span.start, interval.shift(row, 1)), second)
+        return requests
 
-    def _look_for_gaps(self, task: FetchTask) -> Counter[Cost]:
+    def _gap_search_requests(self, task: FetchTask) -> Counter[Cost]:
         """Return the requests for longer candles that show gaps; there are more where a gap is found."""
         series, endpoint = task.series, self._endpoint(task.series)
         missing = (task.missing & SpanSet.of(Span(0, self.now() - PUBLISH_GRACE))).hull
-        if missing is None or not is_worth_looking(task, self.executor.settings.concurrency):
+        if missing is None or not is_gap_search_worthwhile(task, self.executor.settings.concurrency):
             return Counter()
-        question = next(seek_series_gaps(endpoint, series, missing, task.page_size), None)
+        question = next(begin_gap_search(endpoint, series, missing, task.page_size), None)
         if question is None:
             return Counter()
         longer = attrs.evolve(series, interval=question.interval)
@@ -179,7 +183,7 @@ class Planner:
 
     @staticmethod
     def _windows(series: Series, endpoint: Endpoint, span: Span, rows: int) -> Counter[Cost]:
-        return Counter(endpoint.cost(part.rows) for part in search_windows(endpoint, series, span, rows))
+        return Counter(endpoint.cost(part.rows) for part in question_windows(endpoint, series, span, rows))
 
     # --- files ---
 
@@ -188,12 +192,12 @@ class Planner:
         executor = self.executor
         files = ArchiveFiles(executor, WriterPool([], 0), executor.state, RowBudget())
         waves = ArchiveWaves(files, self.capacity, self.now, self.read_provenance, always)
-        filed = want_from_files(self.resolved.fetched, executor.exchange)
-        for state in filed:
+        with_files = want_from_files(self.resolved.fetched, executor.exchange)
+        for state in with_files:
             drafts[state.series].missing |= state.missing
         spent = Counter(executor.state.spent)
         for grain in GRAINS:
-            tasks = await waves.choose(filed, grain)
+            tasks = await waves.choose(with_files, grain)
             for task in tasks:
                 draft = drafts[task.state.series]
                 self._add_file(draft, task)
@@ -202,9 +206,9 @@ class Planner:
                     draft.instead += self._instead(task, pages=not always)
                 if task.newest and task.compared_rows:
                     self._add_comparison(drafts[task.state.series], task)
-        for state in filed:
+        for state in with_files:
             left = state.missing
-            give_up_unserved(state, self._endpoint(state.series), self.now())
+            give_up_beyond_retention(state, self._endpoint(state.series), self.now())
             drafts[state.series].missing -= left - state.missing
         return Counter(executor.state.spent) - spent
 
@@ -215,8 +219,8 @@ class Planner:
         draft.archive[task.archive.cost()] += 1 + has_checksum
         draft.archive_host = task.archive.file_request(task.key).base_url
         draft.archive_rows += task.need.rows
-        size = _ROW_OF_A_FILE * task.need.rows if task.listed is None else task.listed.size
-        draft.archive_size += size + has_checksum * _CHECKSUM
+        size = _BYTES_PER_FILE_ROW * task.need.rows if task.listed is None else task.listed.size
+        draft.archive_size += size + has_checksum * _CHECKSUM_BYTES
         draft.state.record_coverage(Coverage(task.need.missing))
 
     def _instead(self, task: FileTask, *, pages: bool) -> Counter[Cost]:
@@ -249,7 +253,7 @@ class Planner:
         host = self.executor.exchange.base_url
         capacity = self.capacity
         if drafts:
-            capacity = attrs.evolve(capacity, own_work=await run_in_thread(measure_own_work))
+            capacity = attrs.evolve(capacity, processing_cost=await run_in_thread(measure_processing_cost))
         rest_limits = await self._limits(TaskEstimate(rest_rows, rest, in_a_row), host, capacity)
         archive_limits = await self._limits(TaskEstimate(archive_rows, archive), files_host, capacity)
         return Plan(

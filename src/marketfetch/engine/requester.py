@@ -1,9 +1,8 @@
-"""Send one request with retries: lease an egress, fetch, check for errors, decode. Ask where rows are."""
+"""Send one request with retries: lease an egress, fetch, check for errors, decode."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -19,42 +18,21 @@ from marketfetch.errors import (
     NoSuchFile,
     RateLimitExceeded,
     RequestTimeout,
-    RestrictedLocation,
     RetryableError,
 )
 from marketfetch.events import Listener, RequestAnswered, RequestFailed
 from marketfetch.exchange import Exchange
-from marketfetch.planning.first_row_search import Question, seek_first
-from marketfetch.planning.gap_hints import ProbableGap, seek_gaps
 from marketfetch.protocols import Fetcher, ProxyPool
 from marketfetch.ratelimit.backoff import retry_waits
-from marketfetch.sources import Endpoint
 from marketfetch.values.http import Cost, Egress, Request, Response
-from marketfetch.values.intervals import Interval
 from marketfetch.values.series import Series
 from marketfetch.values.settings import Settings
-from marketfetch.values.slices import Slice
-from marketfetch.values.spans import Span
 
-__all__ = [
-    "LoopYielder",
-    "RequestExecutor",
-    "RequestMeasures",
-    "ResponsePolicy",
-    "RowFinder",
-    "Undecided",
-    "UnusableAnswer",
-    "fills_from_end",
-    "search_windows",
-    "seek_first_row",
-    "seek_series_gaps",
-]
+__all__ = ["LoopYielder", "RequestExecutor", "RequestMeasures", "ResponsePolicy"]
 
 _T = TypeVar("_T")
-_SHORT_WAIT = 30.0
-"""Seconds that a host may ask to wait, which are waited for also where nothing waits for bans."""
-_MAX_SEARCH_REQUESTS = 60
-"""Limit of a search; it takes about twice as many requests as the number of pages has binary digits."""
+_MAX_SHORT_WAIT = 30.0
+"""Seconds: a Retry-After up to this is honoured even where bans are not waited for."""
 
 
 @attrs.define(eq=False)
@@ -96,7 +74,7 @@ class ResponsePolicy:
             return False
         if self.waits_for_bans:
             return True
-        asked_to_wait = isinstance(error, RateLimitExceeded) and (error.retry_after or 0) > _SHORT_WAIT
+        asked_to_wait = isinstance(error, RateLimitExceeded) and (error.retry_after or 0) > _MAX_SHORT_WAIT
         return not asked_to_wait and not isinstance(error, Banned)
 
 
@@ -148,7 +126,6 @@ class RequestExecutor:
     settings: Settings
     state: RunState
     emit: Listener
-    rng: random.Random = attrs.field(factory=random.Random)
     _yielder: LoopYielder = attrs.field(factory=LoopYielder, init=False)
 
     async def send(
@@ -179,7 +156,7 @@ class RequestExecutor:
         """
         request = self.exchange.with_base_url(request)
         policy = policy or ResponsePolicy(self.exchange.raise_for_error)
-        waits = retry_waits(self.settings.retries, self.rng)
+        waits = retry_waits(self.settings.retries)
         while True:
             measures = RequestMeasures(request.cost)
             try:
@@ -207,7 +184,6 @@ class RequestExecutor:
     ) -> _T:
         async with self.pool.lease(request) as lease:
             measures.leased(lease.egress.name)
-            self.state.requests += 1
             self.state.spent[request.cost] += 1
             try:
                 response = await self._fetch(request, lease.egress)
@@ -253,139 +229,3 @@ class RequestExecutor:
         """Return about how long the remaining attempts take, each as long as the last one."""
         policy = self.settings.retries
         return sum(policy.wait(each, 0.5) + latency for each in range(attempt, policy.attempts))
-
-
-class Undecided(Exception):
-    """No response, or a contradiction: the pages that are fetched afterwards decide."""
-
-
-class UnusableAnswer(Undecided):
-    """A response that cannot be decoded, or has rows from outside the window: the next one may be better."""
-
-
-@attrs.frozen(eq=False)
-class RowFinder:
-    """Asks at which times a series has rows: in a window, or at or after a moment. The rows are not kept."""
-
-    executor: RequestExecutor
-
-    async def search(self, series: Series, span: Span, hint: int | None) -> int | None:
-        """Return the time of the first row at or after the start of a span; None if there is no row.
-
-        `hint` is a time near which the row may be. Raises Undecided.
-        """
-        endpoint = self._endpoint(series)
-        if (request := endpoint.first_row_request(series, span.start)) is not None:
-            return await self.first_row(series, request, span.start)
-        return await self._answered(series, seek_first_row(endpoint, series, span, hint))
-
-    async def gaps(self, series: Series, span: Span, page_size: int) -> Sequence[ProbableGap]:
-        """Return where a series probably has no rows, by its longer candles. Raises Undecided."""
-        return await self._answered(series, seek_series_gaps(self._endpoint(series), series, span, page_size))
-
-    async def _answered(self, series: Series, search: Generator[Question, Sequence[int], _T]) -> _T:
-        """Answer the questions of a search, and return what it finds. Raises Undecided."""
-        times: Sequence[int] | None = None
-        for _ in range(_MAX_SEARCH_REQUESTS):
-            try:
-                question = next(search) if times is None else search.send(times)
-            except StopIteration as found:
-                result: _T = found.value
-                return result
-            try:
-                times = await self.times(
-                    attrs.evolve(series, interval=question.interval), question.span, question.rows
-                )
-            except UnusableAnswer:
-                if question.interval == series.interval:
-                    raise
-                times = []  # coarser candles are only a hint
-        raise Undecided
-
-    async def first_row(self, series: Series, request: Request, start: int) -> int | None:
-        """Return the time of the row that an answer to `Endpoint.first_row_request` has."""
-        times = await self._times_in_answer(request, Slice(series, Span(0, 1), rows=1))
-        first = min(times, default=None)
-        if first is not None and (first < start or first != series.interval.floor(first)):
-            raise UnusableAnswer
-        return first
-
-    async def times(self, series: Series, span: Span, rows: int) -> list[int]:
-        """Return the times of a span's rows, at most `rows` for each window of the exchange.
-
-        Raises UnusableAnswer for rows outside of a window or off the grid.
-        """
-        endpoint, interval = self._endpoint(series), series.interval
-        times = list[int]()
-        for part in search_windows(endpoint, series, span, rows):
-            found = await self._times_in_answer(endpoint.request(part), part)
-            if any(time not in part.span or time != interval.floor(time) for time in found):
-                raise UnusableAnswer
-            times += found
-        return times
-
-    async def _times_in_answer(self, request: Request, part: Slice) -> list[int]:
-        """Return the times of a response's rows, valid or not.
-
-        Raises UnusableAnswer for a row without a readable time, Undecided if every attempt fails.
-        """
-
-        def read(response: Response) -> list[int]:
-            decoded = self.executor.exchange.decoded(response.body, part)
-            if decoded.undecodable > len(decoded.broken):
-                raise UnusableAnswer
-            # An invalid row counts, too: it shows that the exchange keeps rows from that time.
-            return [*map(int, decoded.columns.times), *(row.time for row in decoded.broken)]
-
-        try:
-            times, _ = await self.executor.send(request, read, series=part.series)
-        except RestrictedLocation:
-            raise
-        except FetchError as error:
-            raise Undecided from error
-        return times
-
-    def _endpoint(self, series: Series) -> Endpoint:
-        return self.executor.exchange.endpoint(series.dataset)
-
-
-def fills_from_end(endpoint: Endpoint) -> bool:
-    """Whether a window with more rows than fit on a page gives its newest ones."""
-    paginator = endpoint.paginator
-    return bool(getattr(paginator, "newest_first", getattr(paginator, "anchor", None) == "end"))
-
-
-def seek_first_row(
-    endpoint: Endpoint, series: Series, span: Span, hint: int | None
-) -> Generator[Question, Sequence[int], int | None]:
-    """Begin the search for the first row of a span at an endpoint; see `seek_first`."""
-    interval = series.interval
-    return seek_first(
-        interval,
-        span,
-        endpoint.page_sizes[-1],
-        anchor="end" if fills_from_end(endpoint) else "start",
-        hint=None if hint is None else interval.floor(hint),
-        coarser=_coarser(endpoint, interval),
-    )
-
-
-def seek_series_gaps(
-    endpoint: Endpoint, series: Series, span: Span, page_size: int
-) -> Generator[Question, Sequence[int], list[ProbableGap]]:
-    """Begin the search for the gaps of a span at an endpoint; see `seek_gaps`."""
-    coarser = _coarser(endpoint, series.interval)
-    return seek_gaps(span, page_size, endpoint.page_sizes[-1], coarser, series.interval)
-
-
-def search_windows(endpoint: Endpoint, series: Series, span: Span, rows: int) -> Iterator[Slice]:
-    """Yield the windows that a question about a span is asked in, each for at most `rows` rows."""
-    whole, paginator = Slice(series, span, series.interval.count(span)), endpoint.paginator
-    for window in [whole] if paginator.sequential else paginator.split(whole):
-        yield attrs.evolve(window, rows=rows)
-
-
-def _coarser(endpoint: Endpoint, interval: Interval) -> list[Interval]:
-    """Return the intervals of an endpoint that are longer than one of them, ascending."""
-    served = map(Interval.parse, endpoint.intervals)
-    return sorted((each for each in served if each.typical > interval.typical), key=lambda each: each.typical)

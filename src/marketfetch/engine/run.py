@@ -22,7 +22,7 @@ from time import monotonic
 import attrs
 
 from marketfetch.common.exception_groups import raising_one_error
-from marketfetch.common.local_resources import naming_exhaustion
+from marketfetch.common.local_resources import raising_resource_errors
 from marketfetch.engine.archives.files import ArchiveFiles
 from marketfetch.engine.archives.waves import ArchiveWaves, want_from_files
 from marketfetch.engine.blocking import StoreRetrier
@@ -30,13 +30,14 @@ from marketfetch.engine.derivation import Derivation
 from marketfetch.engine.discovery import (
     ResolvedSeries,
     SeriesResolver,
-    known_instruments,
-    set_server_clock,
+    load_instrument_index,
+    sync_server_clock,
 )
-from marketfetch.engine.missing import plan_tasks, update_wanted
+from marketfetch.engine.missing import update_wanted
 from marketfetch.engine.pages.batch_builder import RowBudget
 from marketfetch.engine.pages.history_bounds import HistoryBounds
-from marketfetch.engine.pages.shared_work import StoreLook
+from marketfetch.engine.pages.shared_work import CoverageRefresher
+from marketfetch.engine.pages.tasks import plan_tasks
 from marketfetch.engine.pages.workers import FetchWorkers
 from marketfetch.engine.planner import Planner
 from marketfetch.engine.requester import RequestExecutor
@@ -53,7 +54,7 @@ from marketfetch.events import (
     of_new_run,
 )
 from marketfetch.planning.batches import DEFAULT_BATCH_ROWS, BatchSizing, Capacity, FetchTask
-from marketfetch.planning.estimates import TaskEstimate, estimate_rest
+from marketfetch.planning.estimates import TaskEstimate, estimate_remaining
 from marketfetch.planning.instrument_index import InstrumentIndex
 from marketfetch.plans import Plan, PlanComparison
 from marketfetch.protocols import (
@@ -61,7 +62,7 @@ from marketfetch.protocols import (
     SupportsBatchSize,
     SupportsBudgets,
     SupportsPartitions,
-    SupportsPlace,
+    SupportsProcessRank,
     SupportsProvenance,
     SupportsServerClock,
     SupportsSession,
@@ -79,10 +80,10 @@ from marketfetch.values.spans import Span
 
 __all__ = ["STOPPED", "Run"]
 
-STOPPED = "the run was stopped before this was asked"
+STOPPED = "the run was stopped before this was requested"
 """The reason for what was not tried."""
-_FORESEEN = 20
-"""Egresses whose budgets a heartbeat looks ahead in: each takes 0.1 to 1 ms of the event loop."""
+_MAX_ESTIMATED_EGRESSES = 20
+"""With more egresses a heartbeat estimates no remaining time: each takes 0.1 to 1 ms of the event loop."""
 
 
 class Run:
@@ -104,7 +105,7 @@ class Run:
         )
         self._resolved = ResolvedSeries()
         self._row_budget = RowBudget()
-        self._look: StoreLook | None = None
+        self._refresher: CoverageRefresher | None = None
         self._server_clock = ServerClock()
         self._clock_offset = 0
         self._clock_cost = Counter[Cost]()
@@ -122,7 +123,7 @@ class Run:
         self._config = config = attrs.evolve(self._config, settings=self._config.settings.for_one_run())
         beats = sending_heartbeats(self._make_heartbeat, config.emit, config.pool, config.settings.heartbeat)
         try:
-            with naming_exhaustion(), raising_one_error():
+            with raising_resource_errors(), raising_one_error():
                 async with beats:
                     await self._run()
         except MarketfetchError as error:
@@ -143,10 +144,10 @@ class Run:
     def report(self, stopped: str = STOPPED) -> Report:
         """Report what was done so far; `stopped` is the reason for what was not tried."""
         if not self._state.series and not self._state.requests:
-            return attrs.evolve(Report.empty(), error="nothing was asked yet")
+            return attrs.evolve(Report.empty(), error="nothing was requested yet")
         duration = monotonic() - self._started
         report = self._state.report(
-            self._config.pool.statistics(), asked=self._wanted_span, duration=duration, stopped=stopped
+            self._config.pool.statistics(), requested=self._wanted_span, duration=duration, stopped=stopped
         )
         if self._plan is None:
             return report
@@ -156,15 +157,15 @@ class Run:
         """Return what a run would request. The clock and listings are requested, and nothing is written."""
         config = self._config = attrs.evolve(self._config, settings=self._config.settings.for_one_run())
         config.check()
-        with naming_exhaustion(), raising_one_error():
+        with raising_resource_errors(), raising_one_error():
             if await self._store_is_complete():
                 return Plan()
             async with self._open_exchange() as executor:
                 self._update_wanted()
-                asks_again = not isinstance(config.pool, SupportsServerClock)
-                overhead = self._state.spent if asks_again else self._state.spent - self._clock_cost
-                if config.session.kept:
-                    overhead = Counter()  # what was asked now is known when the run begins
+                requests_clock_again = not isinstance(config.pool, SupportsServerClock)
+                overhead = self._state.spent if requests_clock_again else self._state.spent - self._clock_cost
+                if config.session.persistent:
+                    overhead = Counter()  # what was requested now is known when the run begins
                 planner = Planner(
                     executor,
                     self._resolved,
@@ -222,7 +223,7 @@ class Run:
                 update_wanted(state, self._config.exchange.endpoint(series.dataset), part, now)
 
     def _now(self) -> int:
-        """Return the earlier one of the local and the server's time: no candle closes too early."""
+        """Return the moment up to which rows count as closed: the earlier of the two clocks."""
         return self._config.settings.clock() + min(0, self._clock_offset)
 
     def _plan_tasks(self) -> list[FetchTask]:
@@ -271,10 +272,10 @@ class Run:
                 config.exchange, config.fetcher, config.pool, config.settings, self._state, config.emit
             )
             self._server_clock = config.session.server_clock(config.exchange.base_url)
-            self._clock_offset = await set_server_clock(executor, self._server_clock)
+            self._clock_offset = await sync_server_clock(executor, self._server_clock)
             self._clock_cost = Counter(self._state.spent)
-            listing = await known_instruments(config.session, executor, config.query)
-            self._resolved = await self._resolver.resolve(listing)
+            index = await load_instrument_index(config.session, executor, config.query)
+            self._resolved = await self._resolver.resolve(index)
             yield executor
 
     async def _fetch_rounds(self, executor: RequestExecutor, writers: WriterPool) -> None:
@@ -282,8 +283,8 @@ class Run:
         bounds = HistoryBounds(executor, writers, self._resolved.instruments, self._now)
         listed = [state for state in self._resolved.fetched if not state.delisted]
         with self._state.timing("rest"):
-            await bounds.detect(listed)
-        look = self._look = self._store_look()
+            await bounds.find_bounds(listed)
+        refresher = self._refresher = self._make_refresher()
         if self._config.query.sources != "rest":
             await self._fetch_files(executor, writers, self._resolved.fetched)
         if self._config.query.sources == "archive":
@@ -291,36 +292,35 @@ class Run:
             return
         state, sizing = self._state, self._batch_sizing()
         workers = FetchWorkers(
-            executor, writers, state, self._row_budget, sizing, self._now, bounds, look, self._capacity
+            executor, writers, state, self._row_budget, sizing, self._now, bounds, refresher, self._capacity
         )
         for number in range(1, self._config.settings.max_rounds + 1):
-            if look is not None:
-                await look.renew()
-            share = self._capacity().egresses
-            tasks = self._plan_tasks()
+            if refresher is not None:
+                await refresher.renew()
+            share, tasks = self._capacity().egresses, self._plan_tasks()
             if not tasks:
                 return
             self._start_round(number, tasks)
             with self._state.timing("rest"):
-                await bounds.look_for_gaps(tasks, self._state.series)
+                await bounds.find_gaps(tasks, self._state.series)
                 await workers.run(tasks, share)
                 await bounds.decide_unproven(listed)
             await self._fetch_files_of_refused(executor, writers)
             if number < self._config.settings.max_rounds:
                 self._update_wanted()
 
-    def _store_look(self) -> StoreLook | None:
+    def _make_refresher(self) -> CoverageRefresher | None:
         store, pool = self._config.sink, self._config.pool
-        if not isinstance(store, Store) or not isinstance(pool, SupportsPlace):
+        if not isinstance(store, Store) or not isinstance(pool, SupportsProcessRank):
             return None
-        return StoreLook(store, self._retrier, pool.place, self._state.series, self._started)
+        return CoverageRefresher(store, self._retrier, pool.process_rank, self._state.series, self._started)
 
     async def _fetch_files(
         self, executor: RequestExecutor, writers: WriterPool, states: Sequence[SeriesState]
     ) -> None:
-        always = self._config.query.sources == "archive"
+        always, refresher = self._config.query.sources == "archive", self._refresher
         files = ArchiveFiles(executor, writers, self._state, self._row_budget)
-        waves = ArchiveWaves(files, self._capacity(), self._now, self._read_provenance, always, self._look)
+        waves = ArchiveWaves(files, self._capacity(), self._now, self._read_provenance, always, refresher)
         with self._state.timing("archive"):
             await waves.run(states)
 
@@ -332,11 +332,11 @@ class Run:
             for state in self._resolved.fetched
             if state.is_refused and not state.delisted and not instruments[state.series.symbol].active
         ]
-        filed = want_from_files(refused, exchange) if self._config.query.sources != "rest" else ()
-        for state in filed:
+        with_files = want_from_files(refused, exchange) if self._config.query.sources != "rest" else ()
+        for state in with_files:
             state.take_from_files()
-        if filed:
-            await self._fetch_files(executor, writers, filed)
+        if with_files:
+            await self._fetch_files(executor, writers, with_files)
 
     async def _read_provenance(self, series: Series) -> Sequence[Provenance]:
         store = self._config.sink
@@ -392,9 +392,9 @@ class Run:
     def _make_heartbeat(self) -> Heartbeat:
         beat = self._state.heartbeat(self._config.pool, monotonic() - self._started)
         pool, host, capacity = self._config.pool, self._config.exchange.base_url, self._capacity()
-        if not isinstance(pool, SupportsBudgets) or capacity.egresses > _FORESEEN:
+        if not isinstance(pool, SupportsBudgets) or capacity.egresses > _MAX_ESTIMATED_EGRESSES:
             return beat
         done = TaskEstimate(beat.rows_fetched, self._state.spent)
-        rest, now = self._state.rows_planned - beat.rows_fetched, self._server_clock.local()
-        left = estimate_rest(done, rest, lambda each: pool.budgets(each, host), capacity, now)
+        remaining, now = self._state.rows_planned - beat.rows_fetched, self._server_clock.local()
+        left = estimate_remaining(done, remaining, lambda each: pool.budgets(each, host), capacity, now)
         return attrs.evolve(beat, seconds_left=left)

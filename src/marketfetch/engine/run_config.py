@@ -13,12 +13,17 @@ from marketfetch.errors import ConfigurationError
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange
 from marketfetch.protocols import Fetcher, ProxyPool, Sharing, Sink, Store
+from marketfetch.values.pages import Batch
 from marketfetch.values.query import Query
 from marketfetch.values.series import Series
 from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span
 
 __all__ = ["RunConfig"]
+
+
+async def _sink_only(batch: Batch) -> None:
+    """Deliver a batch to nobody: the sink has it already."""
 
 
 @attrs.frozen(eq=False)
@@ -32,7 +37,7 @@ class RunConfig:
     """The pool, the fetcher, and what is known from earlier runs."""
     settings: Settings
     emit: Listener
-    deliver: Deliver
+    deliver: Deliver = _sink_only
     """Called with every durable batch; the writer thread waits until it returns."""
     sharing: Sharing = attrs.field(factory=Sharing)
     """The other processes with which the pool's addresses are shared."""

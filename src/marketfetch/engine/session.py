@@ -22,16 +22,16 @@ from marketfetch.protocols import (
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.values.query import AllSymbols, Query
 
-__all__ = ["KeptListing", "SessionState"]
+__all__ = ["CachedInstruments", "SessionState"]
 
 
 @attrs.define
-class KeptListing:
+class CachedInstruments:
     """The instruments of an exchange, None if unknown or old, and when they were requested (UTC ms)."""
 
     instruments: InstrumentIndex | None = None
     requested: int = 0
-    asking: anyio.Lock = attrs.field(factory=anyio.Lock, repr=False)
+    lock: anyio.Lock = attrs.field(factory=anyio.Lock, repr=False)
     """Held while they are requested: other runs of this exchange wait for the answer."""
 
 
@@ -39,8 +39,8 @@ class KeptListing:
 class SessionState:
     """The parts that several runs share.
 
-    A session that is `kept` is opened before the first run and closed after the last one. Its runs share the
-    connections, the clocks and the lists of instruments. If a session is not kept, each run opens its own
+    A `persistent` session is opened before the first run and closed after the last one. Its runs share the
+    connections, the clocks and the instruments. If a session is not persistent, each run opens its own
     connections and requests the instruments itself.
     """
 
@@ -48,7 +48,7 @@ class SessionState:
     fetcher: Fetcher
     max_age: int = 3_600_000
     """Milliseconds after which the instruments are requested again."""
-    kept: bool = attrs.field(default=False, kw_only=True)
+    persistent: bool = attrs.field(default=False, kw_only=True)
     _loop: asyncio.AbstractEventLoop | None = attrs.field(default=None, init=False)
     """The event loop on which the session is open."""
     _opened_on: asyncio.AbstractEventLoop | None = attrs.field(default=None, init=False)
@@ -57,7 +57,7 @@ class SessionState:
     """The scopes of the runs that are connected."""
     _runs_ended: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     """Set when the last run has ended; made anew when the session closes."""
-    _listings: dict[tuple[object, ...], KeptListing] = attrs.field(factory=dict, init=False)
+    _instruments: dict[tuple[object, ...], CachedInstruments] = attrs.field(factory=dict, init=False)
     _clocks: dict[str, ServerClock] = attrs.field(factory=dict, init=False)
     """The clocks of exchanges, where the pool keeps none."""
 
@@ -89,8 +89,8 @@ class SessionState:
 
     @property
     def is_closed(self) -> bool:
-        """Whether a kept session is closed, or is not open yet."""
-        return self.kept and self._loop is None
+        """Whether a persistent session is closed, or is not open yet."""
+        return self.persistent and self._loop is None
 
     @asynccontextmanager
     async def connected(self, sharing: Sharing) -> AsyncIterator[None]:
@@ -99,7 +99,7 @@ class SessionState:
         Raises ConfigurationError if the session is not open on this event loop, and if it is closed before
         the run has ended.
         """
-        if self.kept and self._loop is not asyncio.get_running_loop():
+        if self.persistent and self._loop is not asyncio.get_running_loop():
             raise ConfigurationError(
                 "session: it is not open on this event loop; run the pipeline inside `async with session:`"
             )
@@ -120,28 +120,30 @@ class SessionState:
             )
 
     def server_clock(self, base_url: str) -> ServerClock:
-        """Return the clock of the exchange at a base URL: of the pool, of a kept session, or a new one."""
+        """Return the clock of the exchange at a base URL: of the pool, a persistent session, or a new one."""
         if isinstance(self.pool, SupportsServerClock):
             return self.pool.server_clock(base_url)
-        return self._clocks.setdefault(base_url, ServerClock()) if self.kept else ServerClock()
+        return self._clocks.setdefault(base_url, ServerClock()) if self.persistent else ServerClock()
 
     @asynccontextmanager
-    async def listing(self, exchange: Exchange, query: Query, now: int) -> AsyncIterator[KeptListing]:
+    async def cached_instruments(
+        self, exchange: Exchange, query: Query, now: int
+    ) -> AsyncIterator[CachedInstruments]:
         """Yield the instruments that are known; if there are none, the caller requests and sets them.
 
-        Other runs of a kept session wait until the caller leaves the block.
+        Other runs of a persistent session wait until the caller leaves the block.
         """
-        if not self.kept:
-            yield KeptListing()
+        if not self.persistent:
+            yield CachedInstruments()
             return
         everything = query.symbols if isinstance(query.symbols, AllSymbols) else None
         # With an archive the listing has delisted symbols, too, which a run with sources="rest" cannot fetch.
         key = (type(exchange), exchange.base_url, everything, query.sources == "rest")
-        kept = self._listings.setdefault(key, KeptListing())
-        async with kept.asking:
-            if not 0 <= now - kept.requested < self.max_age:
-                kept.instruments = None
-            yield kept
+        cached = self._instruments.setdefault(key, CachedInstruments())
+        async with cached.lock:
+            if not 0 <= now - cached.requested < self.max_age:
+                cached.instruments = None
+            yield cached
 
 
 def _sharing_addresses(pool: ProxyPool, sharing: Sharing) -> AbstractAsyncContextManager[object]:

@@ -18,7 +18,7 @@ from marketfetch.planning.running_union import RunningUnion, coverages, span_set
 from marketfetch.plans import Workload
 from marketfetch.protocols import PageOutcome, ProxyPool, SupportsWaiting
 from marketfetch.reports import ArchiveReport, EgressReport, Missing, Report, SeriesReport, SourceReport
-from marketfetch.sources import Derived
+from marketfetch.sources import DerivedSource
 from marketfetch.values.coverage import Coverage, MissingReason, Reason
 from marketfetch.values.http import Cost
 from marketfetch.values.pages import Batch, Page
@@ -42,7 +42,7 @@ class SeriesState:
     """When the exchange says that it listed the instrument: older files are of another one of that name."""
     delisted: bool = attrs.field(default=False, kw_only=True)
     """Whether the exchange does not list the symbol: its rows are in files alone."""
-    derived: Derived | None = attrs.field(default=None, kw_only=True)
+    derived: DerivedSource | None = attrs.field(default=None, kw_only=True)
     """From what the rows are computed, after everything else is durable; None if they are fetched."""
     is_refused: bool = attrs.field(default=False, init=False)
     """Whether the exchange has refused the symbol."""
@@ -101,20 +101,20 @@ class SeriesState:
         """What is still to be fetched."""
         if self.terminal_error is not None:
             return SpanSet()
-        rest = self.wanted - self.known.covered
+        missing = self.wanted - self.known.covered
         for spans in self.given_up.values():
-            rest -= spans.value
-        return rest
+            missing -= spans.value
+        return missing
 
     def missing_in(self, span: Span) -> SpanSet:
         """Return what of a span is still to be fetched, at a cost that does not grow with the series."""
-        rest = self.wanted & SpanSet.of(span)
+        missing = self.wanted & SpanSet.of(span)
         for known in self._known:
-            rest -= known.covered
+            missing -= known.covered
         for given_up in self.given_up.values():
             for spans in given_up:
-                rest -= spans
-        return rest
+                missing -= spans
+        return missing
 
     def is_empty_at(self, moment: int) -> bool:
         """Whether a moment is known to be empty."""
@@ -140,9 +140,9 @@ class SeriesState:
         """Return the moments of a span that a file denies."""
         if not self.denied_by_files:
             return SpanSet()
-        asked, denied = SpanSet.of(span), SpanSet()
+        requested, denied = SpanSet.of(span), SpanSet()
         for spans in self.denied_by_files.values():
-            denied |= spans & asked
+            denied |= spans & requested
         return denied
 
     def record_row_time(self, time: int) -> None:
@@ -174,7 +174,7 @@ class SeriesState:
         for reason, spans in (*self.given_up.items(), *self.given_up_before.items()):
             yield reason, spans.value
 
-    def ask_again_for(self, spans: SpanSet, reason: Reason) -> None:
+    def want_again(self, spans: SpanSet, reason: Reason) -> None:
         """Take back that moments were given up for a reason."""
         if reason in self.given_up:
             self.given_up[reason] = span_sets(self.given_up[reason].value - spans)
@@ -225,7 +225,7 @@ class SeriesState:
             reported.append(Missing(vanished, text, MissingReason.CONTRADICTION))
             missing -= vanished
         if missing:
-            reason = self.terminal_error or Reason(MissingReason.NOT_ASKED, stopped)
+            reason = self.terminal_error or Reason(MissingReason.NOT_REQUESTED, stopped)
             reported.append(Missing(missing, str(reason), reason.kind))
         return SeriesReport(
             series=self.series,
@@ -247,7 +247,6 @@ class RunState:
     series: dict[Series, SeriesState] = attrs.field(factory=dict)
     unknown: dict[str, str] = attrs.field(factory=dict)
     """Names that the listing does not have, with a hint for each."""
-    requests: int = 0
     spent: Counter[Cost] = attrs.field(factory=Counter)
     """How many requests of each cost were sent."""
     bytes_received: int = 0
@@ -263,7 +262,7 @@ class RunState:
     files_rejected: int = 0
     """Files and listings of an archive that could not be used."""
     archive_blocked: bool = False
-    """Whether the archive has refused an address, or none reaches it: then nothing more is asked of it."""
+    """Whether the archive has refused an address, or none reaches it: then nothing more is requested."""
     rows_from_files: int = 0
     bytes_from_files: int = 0
     rows_crossed: int = 0
@@ -271,6 +270,11 @@ class RunState:
     rows_by_source: Counter[str] = attrs.field(factory=Counter)
     """Rows of durable batches, by the kind of their source: `rest`, `archive` or `derived`."""
     seconds_by_source: dict[str, float] = attrs.field(factory=dict)
+
+    @property
+    def requests(self) -> int:
+        """How many requests were sent."""
+        return self.spent.total()
 
     def record_written(self, batch: Batch) -> None:
         """Note that a batch is durable, and from which source its rows came."""
@@ -329,12 +333,12 @@ class RunState:
         return tuple(attrs.evolve(line, rows=self.rows_by_egress[line.name]) for line in statistics)
 
     def report(
-        self, statistics: Sequence[EgressReport], *, asked: Span | None, duration: float, stopped: str
+        self, statistics: Sequence[EgressReport], *, requested: Span | None, duration: float, stopped: str
     ) -> Report:
-        """Report the run; `asked` is the query's span, for series of which nothing has closed yet."""
+        """Report the run; `requested` is the query's span, for series of which nothing has closed yet."""
         lines = []
         for state in self.series.values():
-            wanted = state.wanted.hull or asked
+            wanted = state.wanted.hull or requested
             if wanted is not None:
                 lines.append(state.report(wanted, stopped))
         return Report(

@@ -126,8 +126,11 @@ async def open_writers(sink: Sink, retrier: StoreRetrier, on_written: OnWritten)
     batch and all later batches of the series are dropped, and the other series are written.
     """
     count = max(1, sink.max_writers)
-    transaction_rows = sink.transaction_rows if isinstance(sink, SupportsGroupCommit) else 0
-    splits = isinstance(sink, SupportsRowGroups)
+    transaction_rows, splits = 0, isinstance(sink, SupportsRowGroups)
+    if isinstance(sink, SupportsRowGroups):
+        transaction_rows = sink.row_group_rows
+    elif isinstance(sink, SupportsGroupCommit):
+        transaction_rows = sink.transaction_rows
     limiter = CapacityLimiter(count)
     queues: list[MemoryObjectSendStream[Batch]] = []
     async with anyio.create_task_group() as group:
@@ -157,7 +160,7 @@ class _WriterThread:
     _splits: bool
     """Whether a batch is split so that a transaction is a whole row group."""
     _refusals: dict[Series, RowsRefused] = attrs.field(factory=dict, init=False)
-    _rest: Batch | None = attrs.field(default=None, init=False)
+    _surplus: Batch | None = attrs.field(default=None, init=False)
     """A batch, or a second part of one, that was too large for the last transaction; begins the next one."""
     _current: CurrentWriter = attrs.field(factory=CurrentWriter, init=False)
 
@@ -221,10 +224,10 @@ class _WriterThread:
         """Record the last batches and return those of the next transaction; on the event loop."""
         await self._written.record_and_deliver()
         try:
-            batches = [self._rest or await self._queue.receive()]
+            batches = [self._surplus or await self._queue.receive()]
         except EndOfStream:
             return ()
-        rows, self._rest = batches[0].rows, None
+        rows, self._surplus = batches[0].rows, None
         with suppress(WouldBlock, EndOfStream):
             while rows < self._transaction_rows:
                 batches.append(self._queue.receive_nowait())
@@ -232,10 +235,10 @@ class _WriterThread:
         surplus = rows - self._transaction_rows
         if surplus > 0 and len(batches) > 1:
             # After a few rows more than a row group, DuckDB's checkpoint reads and rewrites the whole group.
-            self._rest = batches.pop()
+            self._surplus = batches.pop()
             if self._splits:
                 # A few rows less go through DuckDB's write-ahead log, which takes twice as long.
-                first, self._rest = self._split(self._rest, self._rest.rows - surplus)
+                first, self._surplus = self._split(self._surplus, self._surplus.rows - surplus)
                 batches.append(first)
         return batches
 

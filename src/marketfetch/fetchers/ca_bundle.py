@@ -15,6 +15,7 @@ import attrs
 from anyio import CancelScope, to_thread
 from curl_cffi.curl import DEFAULT_CACERT
 
+from marketfetch.common.text import reason_of
 from marketfetch.errors import ConfigurationError
 
 __all__ = ["ca_file"]
@@ -75,13 +76,13 @@ def _joined(certificate: Path) -> bytes:
     try:
         extra = certificate.read_bytes()
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"certificate: {certificate} cannot be read ({_said(error)})") from error
+        raise ConfigurationError(f"certificate: {certificate} cannot be read ({reason_of(error)})") from error
     _check(extra, certificate)
     try:
         usual = Path(DEFAULT_CACERT).read_bytes()
     except OSError as error:
         raise ConfigurationError(
-            f"certificate: the usual authorities in {DEFAULT_CACERT} cannot be read ({_said(error)}); "
+            f"certificate: the usual authorities in {DEFAULT_CACERT} cannot be read ({reason_of(error)}); "
             "install the certificates of the system"
         ) from error
     return usual + b"\n" + extra
@@ -92,8 +93,8 @@ def _make_file() -> Path:
         descriptor, name = mkstemp(prefix="marketfetch-", suffix=".pem")
     except OSError as error:
         raise ConfigurationError(
-            f"certificate: no temporary file can be made ({_said(error)}); set TMPDIR to a folder that can "
-            "be written"
+            f"certificate: no temporary file can be made ({reason_of(error)}); set TMPDIR to a folder that "
+            "can be written"
         ) from error
     os.close(descriptor)
     return Path(name)
@@ -104,7 +105,7 @@ def _write(path: Path, content: bytes) -> None:
         path.write_bytes(content)
     except OSError as error:
         raise ConfigurationError(
-            f"certificate: the temporary file {path} cannot be written ({_said(error)}); make room in "
+            f"certificate: the temporary file {path} cannot be written ({reason_of(error)}); make room in "
             f"{path.parent}"
         ) from error
 
@@ -122,7 +123,3 @@ def _check(extra: bytes, certificate: Path) -> None:
         raise ConfigurationError(
             f"certificate: {certificate} is damaged; export the certificate anew in PEM form"
         ) from error
-
-
-def _said(error: OSError | ValueError) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)

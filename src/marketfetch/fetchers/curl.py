@@ -22,7 +22,7 @@ from curl_cffi.requests.impersonate import resolve_latest_browser_type
 from curl_cffi.utils import CurlCffiWarning
 
 from marketfetch.common.event_loop import asyncio_loop
-from marketfetch.common.local_resources import descriptor_limit, descriptors_used_up, exhausted
+from marketfetch.common.local_resources import descriptor_limit, descriptors_used_up, resource_remedy
 from marketfetch.common.type_checks import is_number, is_text
 from marketfetch.errors import (
     ConfigurationError,
@@ -208,7 +208,9 @@ class _Session:
                 "marketfetch.fetch(...), or use asyncio.Runner(loop_factory=asyncio.SelectorEventLoop)"
             ) from error
         if self.multi._curlm == ffi.NULL:  # noqa: SLF001  # curl-cffi does not check it
-            lacking = exhausted(errno.EMFILE) if descriptors_used_up() else exhausted(errno.ENOMEM)
+            lacking = (
+                resource_remedy(errno.EMFILE) if descriptors_used_up() else resource_remedy(errno.ENOMEM)
+            )
             raise LocalResourceError(f"libcurl cannot begin: {lacking}")
         # Not AsyncCurl.setopt, which passes a pointer instead of the number, so the option has no effect.
         # libcurl would then keep four connections per running transfer, and rotating proxies would reconnect.

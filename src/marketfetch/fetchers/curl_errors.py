@@ -10,7 +10,7 @@ from http.client import responses
 import attrs
 from curl_cffi import CurlECode
 
-from marketfetch.common.local_resources import exhausted, unrouted
+from marketfetch.common.local_resources import has_no_route, resource_remedy
 from marketfetch.errors import FetchError, LocalResourceError, ProxyError, RequestTimeout, TransportError
 from marketfetch.redaction import redact
 from marketfetch.values.http import Egress
@@ -112,8 +112,8 @@ def translate(failure: CurlFailure, egress: Egress, max_body: int) -> FetchError
     code, name = failure.code, egress.name
     found = _TEXT.search(failure.text)  # without the link that curl-cffi adds
     text = redact(found["text"]) if found else f"libcurl error {code}"
-    if code in _SETTING_UP and (lacking := _lacking(failure, text)):
-        return LocalResourceError(f"{name}: {lacking}")
+    if code in _SETTING_UP and (missing := _missing_resource(failure, text)):
+        return LocalResourceError(f"{name}: {missing}")
     if egress.proxy is not None:
         error = _proxy_error(failure, egress, text)
         if error is not None:
@@ -137,20 +137,20 @@ def _meaning(failure: CurlFailure, text: str, max_body: int) -> str:
             return f"the body is larger than max_body = {max_body} bytes"
         case CurlECode.PEER_FAILED_VERIFICATION:
             return "the certificate is not trusted; hand an own CA over as certificate="
-        case CurlECode.COULDNT_CONNECT if unrouted(failure.number, text):
+        case CurlECode.COULDNT_CONNECT if has_no_route(failure.number, text):
             return "this machine has no route to the exchange; check its network"
         case _:
             return ""
 
 
-def _lacking(failure: CurlFailure, text: str) -> str | None:
+def _missing_resource(failure: CurlFailure, text: str) -> str | None:
     """Return the resource that this machine lacks, if the connection failed for that reason."""
     if failure.code == CurlECode.OUT_OF_MEMORY:
-        return exhausted(errno.ENOMEM)
-    if lacking := exhausted(failure.number, text):
-        return lacking
+        return resource_remedy(errno.ENOMEM)
+    if remedy := resource_remedy(failure.number, text):
+        return remedy
     # libcurl does not tell that it could not open the file of names or certificates.
-    return exhausted(errno.EMFILE) if failure.starved else None
+    return resource_remedy(errno.EMFILE) if failure.starved else None
 
 
 def _proxy_error(failure: CurlFailure, egress: Egress, text: str) -> ProxyError | None:
@@ -167,7 +167,7 @@ def _proxy_error(failure: CurlFailure, egress: Egress, text: str) -> ProxyError 
             f"{name}: a certificate is not trusted ({text}); if the proxy opens TLS, hand its CA over as "
             "certificate="
         )
-    if code == CurlECode.COULDNT_CONNECT and unrouted(failure.number, text):
+    if code == CurlECode.COULDNT_CONNECT and has_no_route(failure.number, text):
         return ProxyError(f"{name}: no route to the proxy ({text}); check this machine's network")
     if code == CurlECode.COULDNT_CONNECT or (code in _BROKEN and failure.on_setup):
         return ProxyError(f"{name}: no connection through the proxy ({text}); check that it is up")

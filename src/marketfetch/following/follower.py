@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
+from random import random
 
 import anyio
 import attrs
@@ -40,7 +40,6 @@ class Follower:
 
     config: RunConfig
     """Its query has one dataset."""
-    rng: random.Random = attrs.field(factory=random.Random)
     error: str | None = attrs.field(default=None, init=False)
     """Why the last run failed, or what the present one waits for; None since a batch became durable."""
     _failures: int = attrs.field(default=0, init=False)
@@ -83,7 +82,7 @@ class Follower:
                 self.error = f"{type(error).__name__}: {error}"
                 self._failures += 1
                 self._provisional.forget()  # some may not have reached the store
-                await anyio.sleep(_BACKOFF.wait(self._failures, self.rng.random()))
+                await anyio.sleep(_BACKOFF.wait(self._failures, random()))  # noqa: S311  # jitter
             worked, self._states = worked or run.caught_up, run.states or self._states
 
     def _is_permanent(self, error: MarketfetchError) -> bool:
@@ -117,7 +116,7 @@ class Follower:
     def report(self) -> Report:
         """Return the work of all runs and the gaps of the last one; `error` is that of `health`."""
         report = self._reported()
-        nothing = None if report.series or report.requests else "nothing was asked yet"
+        nothing = None if report.series or report.requests else "nothing was requested yet"
         return attrs.evolve(report, error=self.error or nothing)
 
     def _reported(self) -> Report:

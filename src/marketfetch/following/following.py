@@ -100,8 +100,8 @@ async def open_following(config: RunConfig) -> AsyncIterator[Following]:
     config.check()
     session = config.session
     opening: AbstractAsyncContextManager[object] = nullcontext()
-    if not session.kept:
-        session = SessionState(session.pool, session.fetcher, kept=True)
+    if not session.persistent:
+        session = SessionState(session.pool, session.fetcher, persistent=True)
         opening = session.open(config.sharing)
     following = Following(attrs.evolve(config, session=session))
     with raising_one_error():

@@ -24,7 +24,7 @@ from marketfetch.protocols import PageOutcome, SupportsForget
 from marketfetch.reports import Report
 from marketfetch.sources import Endpoint
 from marketfetch.values.coverage import Coverage, Reason
-from marketfetch.values.pages import Batch, Columns, Page
+from marketfetch.values.pages import Batch, Page
 from marketfetch.values.series import Series
 from marketfetch.values.settings import RetryPolicy, Settings
 from marketfetch.values.slices import Slice
@@ -81,7 +81,7 @@ class FollowingRun(Run):
         """
         clock = self._server_clock
         wall, steady = self._config.settings.clock(), clock.local()
-        server = clock.believed(steady) if clock.known else wall
+        server = clock.earliest_accepted(steady) if clock.known else wall
         agrees = any(abs(server - local) <= MAX_CLOCK_SKEW for local in (wall, steady))
         return server if agrees else min(server, wall)
 
@@ -206,7 +206,7 @@ class FollowingRun(Run):
                 await self._row_budget.drain()  # the rows are in the store
                 await self._retrier.call_in_thread(partial(store.forget, series, gone, rows=True))
                 if empty := gone & known.empty:
-                    await writers.submit(Batch(series, Columns.empty(series.dataset), Coverage(empty, empty)))
+                    await writers.submit(Batch.of_coverage(series, Coverage(empty, empty)))
             self._provisional.decide(series, known)  # not sooner: the store may be away
 
     async def _derive_from_durable(self) -> None:
@@ -227,7 +227,7 @@ class FollowingRun(Run):
         if len(missing) > 1 and missing.hull is not None:
             rows = self._interval.count(missing.hull)
             if rows <= self._endpoint.page_sizes[0]:
-                state.ask_again_for(SpanSet.of(missing.hull), PROVISIONAL)
+                state.want_again(SpanSet.of(missing.hull), PROVISIONAL)
 
     def _hold_back(self, part: Slice, page: Page, outcome: PageOutcome) -> PageOutcome:
         return self._provisional.hold_back(part, page, outcome, self._border)

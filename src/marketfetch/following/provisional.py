@@ -9,7 +9,7 @@ import numpy as np
 
 from marketfetch.protocols import PageOutcome
 from marketfetch.values.coverage import Coverage, MissingReason, Reason
-from marketfetch.values.pages import Columns, Page
+from marketfetch.values.pages import Columns, Page, same_values
 from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
@@ -58,7 +58,7 @@ class ProvisionalRows:
         return self._unconfirmed.get(series, SpanSet()) & (known.empty | known.unusable)
 
     def decide(self, series: Series, known: Coverage) -> None:
-        """Note that the store has followed: there is nothing to do any more about what is known."""
+        """Forget the moments that are covered now; those that are still missing remain unconfirmed."""
         undecided = self._unconfirmed.pop(series, SpanSet()) - known.covered
         if undecided:
             self._unconfirmed[series] = undecided
@@ -77,7 +77,7 @@ class ProvisionalRows:
         if part.span.end <= border:
             return outcome
         fresh = SpanSet.of(Span(max(border, part.span.start), part.span.end))
-        remaining = tuple(rest for rest in outcome.remaining if rest.span.start < border)
+        remaining = tuple(part for part in outcome.remaining if part.span.start < border)
         return attrs.evolve(
             outcome,
             present=outcome.present - fresh,
@@ -85,7 +85,7 @@ class ProvisionalRows:
             unusable=outcome.unusable - fresh,
             rejected=tuple(row for row in outcome.rejected if row.time not in fresh),
             remaining=remaining,
-            given_up=outcome.given_up | (fresh - SpanSet.of(*(rest.span for rest in remaining))),
+            given_up=outcome.given_up | (fresh - SpanSet.of(*(each.span for each in remaining))),
             reason=outcome.reason or PROVISIONAL.detail,
             kind=outcome.kind if outcome.reason else PROVISIONAL.kind,
         )
@@ -95,8 +95,7 @@ class ProvisionalRows:
         held = self._rows.get(series)
         if held is not None:
             _, before, now = np.intersect1d(held.times, rows.times, assume_unique=True, return_indices=True)
-            old, new = held.values[:, before], rows.values[:, now]
-            same = (old == new) | (np.isnan(old) & np.isnan(new))
+            same = same_values(held.values[:, before], rows.values[:, now])
             self.revisions[series] += int(np.count_nonzero(~same.all(axis=0)))
         if fresh := series.interval.cover(rows.times[rows.times >= border]):
             self._unconfirmed[series] = self._unconfirmed.get(series, SpanSet()) | fresh

@@ -34,9 +34,9 @@ def next_due(interval: Interval, endpoint: Endpoint, now: int) -> int:
     delay = publish_delay(endpoint)
     if interval.is_event:
         return (now - delay) // HOUR * HOUR + HOUR + delay
-    asked = now - _AFTER_CLOSE
-    closes = interval.shift(interval.floor(asked), 1)
-    final = interval.shift(interval.floor(asked - delay), 1) + delay
+    requestable_until = now - _AFTER_CLOSE
+    closes = interval.shift(interval.floor(requestable_until), 1)
+    final = interval.shift(interval.floor(requestable_until - delay), 1) + delay
     return min(closes, final) + _AFTER_CLOSE
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from threading import Lock, Thread
-from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, Self, TextIO, TypeVar
 
-__all__ = ["BackgroundListener", "BackgroundQueue"]
+__all__ = ["BackgroundQueue", "StreamWriter"]
 
 _T = TypeVar("_T")
 
@@ -57,30 +57,26 @@ class BackgroundQueue(Generic[_T]):
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._items.put(None)
         if self._thread is not None:
             self._thread.join(self._flush_timeout)
 
 
-class BackgroundListener(Generic[_T]):
-    """The base class of a listener with a BackgroundQueue, `_queue`, that runs while the listener is entered.
+class StreamWriter(BackgroundQueue[str]):
+    """The base class of listeners that write text to a stream, such as standard error.
 
-    >>> with BackgroundListener[str](print) as listener:
-    ...     listener._queue.submit("on a thread")
+    >>> import sys
+    >>> with StreamWriter(sys.stdout) as writer:
+    ...     writer.submit("on a thread")
     on a thread
     """
 
-    def __init__(self, handle: Callable[[_T], object]) -> None:
-        self._queue = BackgroundQueue(handle)
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(self._write)
+        self._stream = stream
 
-    def __enter__(self) -> Self:
-        self._queue.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._queue.__exit__(kind, error, trace)
+    def _write(self, text: str) -> None:
+        with suppress(OSError):  # the reader of the pipe has closed it; the run goes on
+            self._stream.write(text)
+            self._stream.flush()

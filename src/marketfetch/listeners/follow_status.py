@@ -5,8 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from types import TracebackType
 from typing import Any, TextIO
 
 import msgspec
@@ -20,7 +18,7 @@ from marketfetch.events import (
     SymbolUnknown,
     WaitingForStore,
 )
-from marketfetch.listeners.background import BackgroundListener
+from marketfetch.listeners.background import StreamWriter
 from marketfetch.listeners.text import describe_event, format_duration, join_limited, pluralize
 from marketfetch.redaction import printable, redact
 from marketfetch.reports import SeriesHealth
@@ -29,7 +27,7 @@ from marketfetch.values.spans import format_utc
 __all__ = ["FollowStatus", "error_lines", "status_line"]
 
 
-class FollowStatus(BackgroundListener[str]):
+class FollowStatus(StreamWriter):
     """Writes the status of a follow: a line that is drawn again (`live`), lines, or JSON objects (`json`).
 
     As a listener it counts rows and writes warnings; `show` writes the status. A line that is drawn again is
@@ -44,14 +42,13 @@ class FollowStatus(BackgroundListener[str]):
     """
 
     def __init__(self, stream: TextIO, *, live: bool = False, json: bool = False) -> None:
-        super().__init__(self._write)
+        super().__init__(stream)
         self.period = 1.0 if live else 10.0
         """Seconds from one status to the next: a terminal has one line, a log keeps each of them."""
-        self._stream = stream
         self._live = live
         self._json = json
         self._rows = 0
-        self._told: set[str] = set()
+        self._shown_errors: set[str] = set()
         """The errors that have a line of their own above the status."""
 
     def __call__(self, event: Event) -> None:
@@ -63,7 +60,7 @@ class FollowStatus(BackgroundListener[str]):
                 SymbolUnknown() | ClockSkewDetected() | WaitingForStore() | StoreRecovered() | SeriesRefused()
             ):
                 if not self._json:
-                    self._queue.submit(f"{describe_event(event)}\n")
+                    self.submit(f"{describe_event(event)}\n")
             case _:
                 pass
 
@@ -71,30 +68,24 @@ class FollowStatus(BackgroundListener[str]):
         """Write the status: of the series that lags most, and of the first error."""
         status = _summary(health, self._rows)
         if self._json:
-            self._queue.submit(f"{msgspec.json.encode({'event': 'follow_status', **status}).decode()}\n")
+            self.submit(f"{msgspec.json.encode({'event': 'follow_status', **status}).decode()}\n")
         elif not self._live:
-            self._queue.submit(f"{status['message']}\n")
+            self.submit(f"{status['message']}\n")
         else:
             errors = error_lines(health)
             for error, text in errors.items():
-                if error not in self._told:
-                    self._queue.submit(f"{text}\n")
-            self._told = {*errors}
-            self._queue.submit(_fitting(status, shutil.get_terminal_size().columns - 1))
+                if error not in self._shown_errors:
+                    self.submit(f"{text}\n")
+            self._shown_errors = {*errors}
+            self.submit(_fitting(status, shutil.get_terminal_size().columns - 1))
 
     def _write(self, text: str) -> None:
-        if self._live:
-            text = f"\r\x1b[2K{text}"
-        with suppress(OSError):  # the reader of the pipe has closed it; the follow goes on
-            self._stream.write(text)
-            self._stream.flush()
+        super()._write(f"\r\x1b[2K{text}" if self._live else text)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._live:
-            self._queue.submit("")  # wipes the line
-        super().__exit__(kind, error, trace)
+            self.submit("")  # wipes the line
+        super().__exit__(*error)
 
 
 def error_lines(health: Sequence[SeriesHealth]) -> dict[str, str]:
@@ -110,7 +101,7 @@ def status_line(health: Sequence[SeriesHealth], rows: int) -> str:
     """Return the status in one line, without the errors themselves.
 
     >>> status_line([], 0)
-    'asking what there is, 0 rows written'
+    'requesting clock and symbol list, 0 rows written'
     """
     return _fitting(_summary(health, rows), sys.maxsize)
 
@@ -126,7 +117,9 @@ def _fitting(status: Mapping[str, Any], columns: int) -> str:
     '2 series, 1 error, lag 4.7 s'
     """
     lag, until, rows = status["lag_s"], status["covered_until"], pluralize(status["rows_written"], "row")
-    first = [pluralize(status["series"], "series") if status["series"] else "asking what there is"]
+    first = [
+        pluralize(status["series"], "series") if status["series"] else "requesting clock and symbol list"
+    ]
     first += [pluralize(status["errors"], "error")] if status["errors"] else []
     first += [f"lag {format_duration(lag)}"] if lag is not None else []
     forms = [[*first, f"final until {until}", f"{rows} written"]] if until else []
@@ -142,7 +135,7 @@ def _summary(health: Sequence[SeriesHealth], rows: int) -> dict[str, Any]:
     errors = [line for line in health if line.last_error]
     lag, end = max(lags, default=None), min(ends, default=None)
     parts = [
-        pluralize(len(health), "series") if health else "asking what there is",
+        pluralize(len(health), "series") if health else "requesting clock and symbol list",
         "" if lag is None else f"lag {format_duration(lag)}",
         "" if end is None else f"final until {format_utc(end)}",
         f"{pluralize(rows, 'row')} written",

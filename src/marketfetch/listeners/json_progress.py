@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import Any, TextIO
+from typing import Any
 
 import msgspec
 
@@ -20,14 +19,14 @@ from marketfetch.events import (
     SymbolUnknown,
     WaitingForStore,
 )
-from marketfetch.listeners.background import BackgroundListener
+from marketfetch.listeners.background import StreamWriter
 from marketfetch.listeners.text import describe_event
 from marketfetch.redaction import redact
 
 __all__ = ["JsonProgress"]
 
 
-class JsonProgress(BackgroundListener[bytes]):
+class JsonProgress(StreamWriter):
     """Writes one JSON object a line for every event but pages, files and batches, which are too many.
 
     Every object has `event` and `message`, the event in one line of text. The other keys:
@@ -51,21 +50,13 @@ class JsonProgress(BackgroundListener[bytes]):
     {"event":"symbol_unknown","message":"BTCUSD: unknown symbol; did you mean 'BTCUSDT'?","symbol":"BTCUSD"}
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__(self._write)
-        self._stream = stream
-
     def __call__(self, event: Event) -> None:
         """Queue the line of an event, if it has one."""
         if found := _plain(event):
             name, keys = found
             message = redact(describe_event(event))
-            self._queue.submit(msgspec.json.encode({"event": name, "message": message, **keys}))
-
-    def _write(self, line: bytes) -> None:
-        with suppress(OSError):  # the reader of the pipe has closed it; the run goes on
-            self._stream.write(f"{line.decode()}\n")
-            self._stream.flush()
+            line = msgspec.json.encode({"event": name, "message": message, **keys})
+            self.submit(f"{line.decode()}\n")
 
 
 def _plain(event: Event) -> tuple[str, dict[str, Any]] | None:

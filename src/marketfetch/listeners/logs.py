@@ -24,13 +24,13 @@ from marketfetch.events import (
     SymbolUnknown,
     WaitingForStore,
 )
-from marketfetch.listeners.background import BackgroundListener
+from marketfetch.listeners.background import BackgroundQueue
 from marketfetch.listeners.text import describe_event
 
 __all__ = ["LogListener", "log_to_console"]
 
 
-class LogListener(BackgroundListener[Event]):
+class LogListener(BackgroundQueue[Event]):
     """A listener that logs: failures as WARNING, pages as DEBUG, heartbeats and all other events as INFO.
 
     The records are emitted on a background thread, because a handler may block, or need a lock that the
@@ -41,20 +41,20 @@ class LogListener(BackgroundListener[Event]):
     def __init__(self) -> None:
         super().__init__(self._log)
         self._logger = logging.getLogger("marketfetch")
-        self._dropped = 0
+        self._dropped_before = 0
 
     def __call__(self, event: Event) -> None:
         """Queue an event; the background thread logs it."""
         # A batch holds rows, and with a slow handler the queue of batches would fill the memory. Heartbeats
         # have the number of rows.
         if not isinstance(event, BatchWritten):
-            self._queue.submit(event)
+            self.submit(event)
 
     def _log(self, event: Event) -> None:
         level = _level(event)
         if self._logger.isEnabledFor(level):
             self._logger.log(level, "%s", describe_event(event), extra={"event": event})
-        dropped, self._dropped = self._queue.dropped - self._dropped, self._queue.dropped
+        dropped, self._dropped_before = self.dropped - self._dropped_before, self.dropped
         if dropped:
             self._logger.warning("%d events are not logged here: the handlers are too slow", dropped)
 

@@ -119,7 +119,7 @@ METRICS = (
     *(_FETCHED, _REJECTED, _WRITTEN, _BATCHES, _COVERED, _FILES, _FILES_REJECTED),
     *(_STORE_WAITS, _EGRESSES, _RUNS, _MISSING),
 )
-_STATES = ("ready", "waiting", "on probation", "resting", "banned")
+_STATES = ("ready", "waiting", "circuit half-open", "circuit open", "banned")
 """The beginnings of the states of an egress."""
 
 

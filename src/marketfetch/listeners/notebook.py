@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from types import TracebackType
 from typing import Any, Self
 
 from marketfetch.common.html import html_page, html_table
@@ -45,10 +44,8 @@ class NotebookProgress(LiveDisplay):
         self._display = import_module("IPython.display").display(self, display_id=True)
         return super().__enter__()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, trace)
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
         self._display.update({"text/html": "", "text/plain": ""}, raw=True)
 
     def _refresh(self) -> None:
@@ -66,7 +63,7 @@ class NotebookProgress(LiveDisplay):
         numbers, elapsed = self._numbers, self._elapsed
         lines = self._lines(numbers.given_up)
         if not numbers.planned:
-            return html_page("asking what there is", "<progress></progress>", lines)
+            return html_page("requesting clock and symbol list", "<progress></progress>", lines)
         left = numbers.time_left(elapsed)
         return html_page(
             f"{numbers.done:,} of {pluralize(numbers.planned, 'row')} written, "

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from contextlib import suppress
 from importlib.util import find_spec
-from types import TracebackType
 from typing import Literal, Protocol, Self, TextIO
 
 from marketfetch.errors import ConfigurationError, unknown
@@ -27,7 +25,7 @@ from marketfetch.events import (
     SymbolUnknown,
     WaitingForStore,
 )
-from marketfetch.listeners.background import BackgroundListener
+from marketfetch.listeners.background import StreamWriter
 from marketfetch.listeners.follow_status import FollowStatus
 from marketfetch.listeners.notebook import NotebookFollow, NotebookProgress, in_notebook
 from marketfetch.listeners.run_numbers import Outage
@@ -51,14 +49,12 @@ class Progress(Protocol):
         """Start the display."""
         ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End the display: lines stay, the display of a terminal is wiped."""
         ...
 
 
-class PlainProgress(BackgroundListener[str]):
+class PlainProgress(StreamWriter):
     """Progress for logs and pipes: a line for every heartbeat and every round.
 
     Failures are counted from heartbeat to heartbeat: a thousand failures make one line. A request that fails
@@ -71,33 +67,27 @@ class PlainProgress(BackgroundListener[str]):
     """
 
     def __init__(self, stream: TextIO) -> None:
-        super().__init__(self._write)
-        self._stream = stream
+        super().__init__(stream)
         self._failures: Counter[str] = Counter()
         self._outage = Outage()
 
     def __call__(self, event: Event) -> None:
         """Queue the line of an event, if it has one."""
         if self._outage.note(event):
-            self._queue.submit(self._outage.text)
+            self.submit(f"{self._outage.text}\n")
         match event:
             case RequestFailed():
                 self._failures[event.cause] += 1
             case Heartbeat():
                 failures, self._failures = self._failures, Counter()
                 since = f"; failed: {format_counts(failures)}" if failures else ""
-                self._queue.submit(describe_event(event) + since)
+                self.submit(f"{describe_event(event)}{since}\n")
             case RoundStarted() | SymbolUnknown() | ClockSkewDetected() | SeriesRefused():
-                self._queue.submit(describe_event(event))
+                self.submit(f"{describe_event(event)}\n")
             case WaitingForStore() | StoreRecovered():
-                self._queue.submit(describe_event(event))
+                self.submit(f"{describe_event(event)}\n")
             case _:
                 pass
-
-    def _write(self, line: str) -> None:
-        with suppress(OSError):  # the reader of the pipe has closed it; the run goes on
-            self._stream.write(f"{line}\n")
-            self._stream.flush()
 
 
 def progress_to(stream: TextIO, kind: Literal["auto", "bar", "log", "json"] = "auto") -> Progress:

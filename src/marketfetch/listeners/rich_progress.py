@@ -56,7 +56,7 @@ class RichProgress(LiveDisplay):
     def _render(self, bar: Progress) -> RenderableType:
         numbers = self._numbers
         total = numbers.planned or None
-        description = "writing" if total else "asking what there is"
+        description = "writing" if total else "requesting clock and symbol list"
         bar.update(
             bar.task_ids[0],
             completed=numbers.done,

@@ -6,7 +6,6 @@ from collections import Counter
 from threading import Event as Flag
 from threading import Thread
 from time import monotonic
-from types import TracebackType
 from typing import Self
 
 from marketfetch.errors import RetryableError
@@ -31,10 +30,10 @@ from marketfetch.reports import EgressReport
 
 __all__ = ["LiveDisplay", "Outage", "RunNumbers"]
 
-_ATTEMPTS = 4
-"""A request that failed so often, after a few seconds, is told; most failures are over before."""
-_OF_A_LIMIT = ("RateLimitExceeded", "Banned")
-"""What is shown as a wait for a limit or an egress."""
+_MIN_ATTEMPTS_SHOWN = 4
+"""A request that failed so often, after a few seconds, is shown; most failures end earlier."""
+_LIMIT_CAUSES = ("RateLimitExceeded", "Banned")
+"""Causes of failures that are shown as a wait for a limit or an egress, not as an outage."""
 
 
 class Outage:
@@ -59,7 +58,7 @@ class Outage:
                 self.text = ""
             case RequestFailed(final=True) if not isinstance(event.error, RetryableError):
                 self.text = ""  # the exchange has refused the request, so it answers
-            case RequestFailed() if event.attempt >= _ATTEMPTS and event.cause not in _OF_A_LIMIT:
+            case RequestFailed() if event.attempt >= _MIN_ATTEMPTS_SHOWN and event.cause not in _LIMIT_CAUSES:
                 begins, left = not self.text, format_duration(event.give_up_in)
                 end = "given up" if event.final else f"given up in about {left}"
                 self.text = printable(f"no answer: {event.message}; attempt {event.attempt}, {end}")
@@ -180,9 +179,7 @@ class LiveDisplay:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stopped.set()
         if self._thread is not None:
             self._thread.join(2.0)

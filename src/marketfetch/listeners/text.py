@@ -130,7 +130,7 @@ def _notice(
 
 
 def _heartbeat(beat: Heartbeat) -> str:
-    progress = "asking what there is"
+    progress = "requesting clock and symbol list"
     if beat.rows_planned:
         # It may be above 100 %: the plan of events is an estimate.
         share = min(1.0, beat.rows_written / beat.rows_planned)

@@ -48,8 +48,8 @@ __all__ = [
     "beyond_last_row",
     "decide_absence",
     "listing_grace",
-    "reason",
     "still_absent_once",
+    "unproven_absence_text",
 ]
 
 
@@ -121,20 +121,20 @@ class Evidence:
     """Whether the exchange has a row from before the stretch."""
 
     def proves_empty(
-        self, interval: Interval, stretch: Span, instrument: Instrument, *, reach: int | None
+        self, interval: Interval, stretch: Span, instrument: Instrument, *, retention: int | None
     ) -> bool:
         """Tell whether the stretch is confirmed empty, by the second table above.
 
-        `reach` is the `retention` of the endpoint.
+        `retention` is that of the endpoint.
 
         >>> stretch, minutes = Span(0, DAY), Interval.parse("1m")
         >>> listed = Instrument("A", "A", "B", listed_at=DAY)
-        >>> Evidence(first=DAY).proves_empty(minutes, stretch, listed, reach=None)
+        >>> Evidence(first=DAY).proves_empty(minutes, stretch, listed, retention=None)
         True
-        >>> Evidence(first=2 * DAY).proves_empty(minutes, stretch, listed, reach=None)
+        >>> Evidence(first=2 * DAY).proves_empty(minutes, stretch, listed, retention=None)
         False
         """
-        if self.first_row_request or self.row_before or reach is not None:
+        if self.first_row_request or self.row_before or retention is not None:
             return True
         listed, ended = instrument.listed_at, instrument.delisted_at
         if self.first is not None:
@@ -147,10 +147,10 @@ def listing_grace(interval: Interval) -> int:
     return DAY if interval.is_event else max(HOUR, interval.typical)
 
 
-def reason(first: int | None) -> str:
+def unproven_absence_text(first: int | None) -> str:
     """Say why moments that two answers denied are missing all the same.
 
-    >>> reason(1_780_272_000_000)
+    >>> unproven_absence_text(1_780_272_000_000)
     'the exchange serves nothing before 2026-06-01T00:00:00Z; it may keep no more: start there'
     """
     if first is None:

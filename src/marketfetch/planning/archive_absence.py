@@ -32,7 +32,8 @@ from marketfetch.values.spans import DAY, MAX_TIMESTAMP, Span, SpanSet
 
 __all__ = ["FilesRead"]
 
-_NO_FILE_FOR = 14 * DAY
+_MIN_WAIT_FOR_FILE = 14 * DAY
+"""Milliseconds without another file after which none follows."""
 
 
 @attrs.define(eq=False)
@@ -43,7 +44,7 @@ class FilesRead:
     on 1 March, everything before and after them is empty.
 
     >>> january, hours = CalendarPeriod.parse("2024-01"), Interval.parse("1h")
-    >>> files = FilesRead(hours, parts=1, listed={january})
+    >>> files = FilesRead(hours, grains=1, listed={january})
     >>> files.listings = 2
     >>> files.record(january, Span(january.span.start + 9 * DAY, january.span.start + 20 * DAY))
     >>> wanted = SpanSet.of(Span(january.span.start - DAY, january.span.end + 29 * DAY))
@@ -52,11 +53,11 @@ class FilesRead:
     """
 
     interval: Interval
-    parts: int
-    """How many parts the archive has: 2 with months and days, else 1."""
+    grains: int
+    """How many grains of files the archive has: 2 with months and days, else 1."""
     listed: set[CalendarPeriod] = attrs.field(factory=set)
     listings: int = attrs.field(default=0, init=False)
-    """How many listings were read to their ends: those of months and days, or two of the only part."""
+    """How many listings were read to their ends: those of months and days, or two of the only grain."""
     _complete: set[CalendarPeriod] = attrs.field(factory=set, init=False)
     """The files that were read to the end, all rows of which could be stored."""
     _rows: Span | None = attrs.field(default=None, init=False)
@@ -64,13 +65,13 @@ class FilesRead:
 
     @property
     def listings_needed(self) -> int:
-        """How many listings of each part are read: two of the only one, since one may lack files."""
-        return 2 if self.parts == 1 else 1
+        """How many listings of each grain are read: two of the only one, since one may lack files."""
+        return 2 if self.grains == 1 else 1
 
     @property
     def are_known(self) -> bool:
         """Whether every listing that is needed was read to its end."""
-        return self.listings >= self.parts * self.listings_needed
+        return self.listings >= self.grains * self.listings_needed
 
     def list_from(self, needed: CalendarPeriod) -> CalendarPeriod:
         """Return the first period to list, if the files of a period are needed.
@@ -120,7 +121,7 @@ class FilesRead:
         The time counts from the last row, or from the end of a file that was not read completely.
         """
         unread = [self._candles(period).end for period in self.listed - self._complete]
-        return max(self.end, *unread, 0) + _NO_FILE_FOR <= now
+        return max(self.end, *unread, 0) + _MIN_WAIT_FOR_FILE <= now
 
     def _unread(self) -> SpanSet:
         """Return the moments of files that were not read completely, without the days that were."""

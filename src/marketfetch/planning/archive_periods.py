@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from marketfetch.archives.periods import CalendarPeriod, Grain, periods
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
-from marketfetch.values.pages import Columns
+from marketfetch.values.pages import Columns, same_values
 from marketfetch.values.spans import SpanSet
 
 __all__ = ["Difference", "NeededPeriod", "difference", "needed_periods"]
 
-_SHORT = 24
-"""A gap is short if so many of it are fewer rows than all."""
+_MIN_WANTED_PER_GAP_ROW = 24
+"""A gap is short if 24 x its rows < the wanted rows of the period."""
 
 
 @attrs.frozen
@@ -44,7 +44,7 @@ class NeededPeriod:
         if inside.hull is None or self.missing.hull is None:
             return False
         at_edge = self.missing.hull.start == inside.hull.start or self.missing.hull.end == inside.hull.end
-        return not at_edge and _SHORT * self.rows < interval.count_rows(inside)
+        return not at_edge and _MIN_WANTED_PER_GAP_ROW * self.rows < interval.count_rows(inside)
 
 
 @attrs.frozen(eq=False)
@@ -71,8 +71,7 @@ def difference(one: Columns, other: Columns, dataset: Dataset) -> Difference:
     (array([0]), {'close': 1}, array([60000]))
     """
     common, here, there = np.intersect1d(one.times, other.times, assume_unique=True, return_indices=True)
-    left, right = one.values[:, here], other.values[:, there]
-    differs = ~((left == right) | (np.isnan(left) & np.isnan(right)))
+    differs = ~same_values(one.values[:, here], other.values[:, there])
     differs[np.isnan(one.values).all(axis=1)] = False
     counts = zip(dataset.names, np.count_nonzero(differs, axis=1), strict=True)
     return Difference(

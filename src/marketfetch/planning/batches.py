@@ -19,7 +19,7 @@ __all__ = [
     "BatchSizing",
     "Capacity",
     "FetchTask",
-    "OwnWork",
+    "ProcessingCost",
     "choose_page_size",
     "files_end_sooner",
     "plan_batches",
@@ -28,13 +28,13 @@ __all__ = [
 
 DEFAULT_BATCH_ROWS = 8_000
 """The number of rows in a batch for sinks that do not say how large their batches should be."""
-_PER_ROW_OF_A_FILE = 4e-6
+_SECONDS_PER_FILE_ROW = 4e-6
 """Seconds for a row of a file: about 32 bytes at 10 MB/s, and the time to inflate and decode it."""
 
 
 @attrs.frozen
-class OwnWork:
-    """Seconds of this process's own work on a request of any size, and on each row of a page.
+class ProcessingCost:
+    """Seconds in which this process handles a request of any size, and each row of a page.
 
     A row is received, decoded, checked and put into a batch. Without latency and limits, a run takes these
     seconds.
@@ -46,17 +46,17 @@ class OwnWork:
 
 @attrs.frozen
 class Capacity:
-    """What a run can use: egresses, the most requests in flight, the seconds of a response, its own work.
+    """What a run can use: egresses, requests in flight, the seconds of a response, its processing cost.
 
-    `egresses` may be 0.5 or less: where processes share an egress, each counts its part of it. `own_work` is
-    by default that of a typical machine. Page sizes are always chosen with it; only the seconds of a plan use
-    a measured one.
+    `egresses` may be 0.5 or less: where processes share an egress, each counts its part of it.
+    `processing_cost` is by default that of a typical machine. Page sizes are always chosen with it; only the
+    seconds of a plan use a measured one.
     """
 
     egresses: float
     concurrency: int
     latency: float
-    own_work: OwnWork = OwnWork()
+    processing_cost: ProcessingCost = ProcessingCost()
 
 
 def choose_page_size(sizes: Sequence[int], cost: Callable[[int], Cost], rows: int, capacity: Capacity) -> int:
@@ -95,8 +95,8 @@ def files_end_sooner(files: int, rows: int, pages: int, page: Cost, capacity: Ca
     True
     """
     round_trips = 1 + -(-2 * files // capacity.concurrency)  # the first one is for the listings
-    requests = 2 * files * capacity.own_work.request
-    seconds = round_trips * capacity.latency + requests + rows * _PER_ROW_OF_A_FILE
+    requests = 2 * files * capacity.processing_cost.request
+    seconds = round_trips * capacity.latency + requests + rows * _SECONDS_PER_FILE_ROW
     return seconds <= _seconds(pages, page, capacity)
 
 
@@ -111,7 +111,7 @@ def _seconds(requests: int, each: Cost, capacity: Capacity) -> float:
 def working_seconds(requests: int, capacity: Capacity, *, in_a_row: int = 1) -> float:
     """Return how long requests take that no rate limit delays; `in_a_row` of them wait for each other."""
     round_trips = max(-(-requests // capacity.concurrency), min(in_a_row, requests))
-    return round_trips * capacity.latency + requests * capacity.own_work.request
+    return round_trips * capacity.latency + requests * capacity.processing_cost.request
 
 
 @attrs.frozen
@@ -173,13 +173,13 @@ def _batch_spans(
 ) -> Iterator[Span]:
     """Cut missing spans into one span for each batch; a chain of pages is never cut."""
     for span in task.missing:
-        rest: SpanSet = SpanSet.of(span)
-        while rest := rest - crossed(task.series):
-            start, stop = rest.spans[0].start, rest.spans[0].end
+        unplanned: SpanSet = SpanSet.of(span)
+        while unplanned := unplanned - crossed(task.series):
+            start, stop = unplanned.spans[0].start, unplanned.spans[0].end
             if not task.paginator.sequential:
                 stop = min(stop, sizing.end(task, start))
             yield Span(start, stop)
-            rest -= SpanSet.of(Span(start, stop))
+            unplanned -= SpanSet.of(Span(start, stop))
 
 
 def plan_batches(

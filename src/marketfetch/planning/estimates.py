@@ -16,14 +16,14 @@ import numpy as np
 from marketfetch.planning.batches import BatchSizing, Capacity, FetchTask, plan_batches, working_seconds
 from marketfetch.plans import EgressPlan, LimitPlan, Workload
 from marketfetch.ratelimit.budget import RateBudget
-from marketfetch.ratelimit.forecast import Load, forecast, roughly
+from marketfetch.ratelimit.forecast import Load, estimate_seconds, forecast
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.http import Cost, LimitPool
 from marketfetch.values.pages import Columns, Page
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span
 
-__all__ = ["TaskEstimate", "estimate_limit", "estimate_rest", "estimate_task", "workload"]
+__all__ = ["TaskEstimate", "estimate_limit", "estimate_remaining", "estimate_task", "workload"]
 
 _MAX_CHAIN = 2_000
 """Pages of a chain that are followed one by one; a longer chain goes on as it began."""
@@ -125,7 +125,7 @@ def estimate_limit(
     """
     used = {name: budget.used(now) for name, budget in budgets.items()}
     heaviest = max(cost.weight for cost in estimate.requests if cost.pool == pool)
-    _count_own_part(budgets, pool, heaviest, capacity)
+    _scale_to_own_share(budgets, pool, heaviest, capacity)
     load = _load(pool, estimate, capacity)
     return LimitPlan(
         pool.name,
@@ -146,18 +146,18 @@ def estimate_limit(
     )
 
 
-def _count_own_part(
+def _scale_to_own_share(
     budgets: Mapping[str, RateBudget], pool: LimitPool, heaviest: int, capacity: Capacity
 ) -> None:
-    """Make the capacity of each budget the part of this process, where processes share an address."""
-    part = min(1.0, capacity.egresses / max(1, len(budgets)))
+    """Scale the capacity of each budget to the share of this process, where processes share an address."""
+    share = min(1.0, capacity.egresses / max(1, len(budgets)))
     for budget in budgets.values():
-        budget.pool = attrs.evolve(pool, capacity=max(heaviest, round(pool.capacity * part)))
+        budget.pool = attrs.evolve(pool, capacity=max(heaviest, round(pool.capacity * share)))
 
 
 def _load(pool: LimitPool, estimate: TaskEstimate, capacity: Capacity) -> Load:
     work = workload({cost: number for cost, number in estimate.requests.items() if cost.pool == pool}, 0)
-    own = estimate.rows * work.requests / estimate.requests.total() * capacity.own_work.row
+    own = estimate.rows * work.requests / estimate.requests.total() * capacity.processing_cost.row
     return Load(
         work.requests,
         work.weight,
@@ -167,16 +167,16 @@ def _load(pool: LimitPool, estimate: TaskEstimate, capacity: Capacity) -> Load:
     )
 
 
-def estimate_rest(
+def estimate_remaining(
     done: TaskEstimate,
-    rest: int,
+    rows: int,
     budgets: Callable[[LimitPool], Mapping[str, RateBudget]],
     capacity: Capacity,
     now: int,
 ) -> float | None:
-    """Return the seconds that `rest` rows take within the limits, if they take requests as `done` rows did.
+    """Return the seconds that some rows take within the limits, if they take requests as the `done` ones did.
 
-    None where nothing is done yet, and where no limit delays the rest. `budgets` returns copies.
+    None where nothing is done yet, and where no limit delays the rows. `budgets` returns copies.
 
     >>> from marketfetch.ratelimit.server_clock import ServerClock
     >>> pool = LimitPool("weight", capacity=1000, period=60_000)
@@ -185,19 +185,21 @@ def estimate_rest(
     ...     spent = RateBudget(pool, ServerClock())
     ...     spent.charge(990, received=0)
     ...     return {"Direct": spent}
-    >>> round(estimate_rest(done, 100_000, budgets, Capacity(1, 20, 0.1), now=5_000))
+    >>> round(estimate_remaining(done, 100_000, budgets, Capacity(1, 20, 0.1), now=5_000))
     116
-    >>> estimate_rest(done, 100_000, lambda pool: {}, Capacity(1, 20, 0.1), now=5_000) is None
+    >>> estimate_remaining(done, 100_000, lambda pool: {}, Capacity(1, 20, 0.1), now=5_000) is None
     True
     """
-    if not done.rows or rest <= 0:
+    if not done.rows or rows <= 0:
         return None
-    requests = Counter({cost: ceil(each * rest / done.rows) for cost, each in done.requests.items()})
-    estimate, longest = TaskEstimate(rest, requests), None
+    requests = Counter({cost: ceil(each * rows / done.rows) for cost, each in done.requests.items()})
+    estimate, longest = TaskEstimate(rows, requests), None
     for pool in dict.fromkeys(cost.pool for cost in requests if cost.pool.published):
         load, copies = _load(pool, estimate, capacity), budgets(pool)
-        _count_own_part(copies, pool, max(cost.weight for cost in requests if cost.pool == pool), capacity)
-        seconds = roughly(tuple(copies.values()), load, now)
+        _scale_to_own_share(
+            copies, pool, max(cost.weight for cost in requests if cost.pool == pool), capacity
+        )
+        seconds = estimate_seconds(tuple(copies.values()), load, now)
         if seconds > load.seconds * 1.2:
             longest = max(seconds, longest or 0.0)
     return longest
@@ -209,5 +211,5 @@ def _shares(total: int, parts: int) -> Sequence[int]:
     >>> _shares(7, 3)
     [3, 2, 2]
     """
-    each, rest = divmod(total, max(1, parts))
-    return [each + (number < rest) for number in range(parts)]
+    each, remainder = divmod(total, max(1, parts))
+    return [each + (number < remainder) for number in range(parts)]

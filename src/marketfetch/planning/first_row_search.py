@@ -13,10 +13,10 @@ import attrs
 from marketfetch.values.intervals import Interval
 from marketfetch.values.spans import Span
 
-__all__ = ["SHORTER", "Question", "seek_first"]
+__all__ = ["PAGE_LENGTH_RATIO", "Question", "search_first_row"]
 
-SHORTER = 3
-"""A server may serve pages that are so many times shorter than the longest that it has served."""
+PAGE_LENGTH_RATIO = 3
+"""The longest page of a server / the shortest that it may serve: a server may cut pages short."""
 
 
 @attrs.frozen
@@ -28,7 +28,7 @@ class Question:
     interval: Interval
 
 
-def seek_first(  # noqa: PLR0913  # independent facts
+def search_first_row(  # noqa: PLR0913  # independent facts
     interval: Interval,
     span: Span,
     rows: int,
@@ -54,17 +54,17 @@ def seek_first(  # noqa: PLR0913  # independent facts
 
     Example: ten 1m candles from 00:00 on. The newest row is 00:09, so 00:00-00:09 is requested next.
 
-    >>> seeking = seek_first(Interval.parse("1m"), Span(0, 600_000), 100, anchor="end")
-    >>> next(seeking)
+    >>> search = search_first_row(Interval.parse("1m"), Span(0, 600_000), 100, anchor="end")
+    >>> next(search)
     Question(span=Span(start=0, end=600000), rows=1, interval=Interval(name='1m'))
-    >>> seeking.send([540_000]).span
+    >>> search.send([540_000]).span
     Span(start=0, end=540000)
     """
     if anchor == "start":
         return min((yield Question(span, 1, interval)), default=None)
-    part = yield from _narrowed(interval, span, max(1, rows // SHORTER), coarser)
+    part = yield from _narrowed(interval, span, max(1, rows // PAGE_LENGTH_RATIO), coarser)
     times = (yield Question(part, rows, interval)) if part != span else ()
-    if times and interval.count(part) <= rows // SHORTER:
+    if times and interval.count(part) <= rows // PAGE_LENGTH_RATIO:
         return min(times)
     if not times:
         part = span  # the coarser candles have shown nothing, or have misled
@@ -108,7 +108,7 @@ def _narrowed(
         if step.count(span) <= rows:
             first = min((yield Question(Span(start, end), rows, step)), default=None)
         else:
-            first = yield from seek_first(step, Span(start, end), rows, anchor="end")
+            first = yield from search_first_row(step, Span(start, end), rows, anchor="end")
         if first is None:
             break
         start = max(span.start, interval.ceil(step.shift(first, -1)))

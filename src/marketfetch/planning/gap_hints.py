@@ -10,14 +10,14 @@ from itertools import pairwise
 
 import attrs
 
-from marketfetch.planning.first_row_search import SHORTER, Question
+from marketfetch.planning.first_row_search import PAGE_LENGTH_RATIO, Question
 from marketfetch.values.intervals import Interval
 from marketfetch.values.spans import Span
 
-__all__ = ["ProbableGap", "seek_gaps"]
+__all__ = ["ProbableGap", "search_gaps"]
 
-_PAGES = 4
-"""A gap of so many pages is not a hint: the pages cost as little as crossing it."""
+_MIN_GAP_PAGES = 4
+"""A gap is a hint only if it is longer than this: its pages cost as little as crossing it."""
 
 
 @attrs.frozen
@@ -31,7 +31,7 @@ class ProbableGap:
     resumption: Span | None
 
 
-def seek_gaps(
+def search_gaps(
     span: Span, page_size: int, rows: int, coarser: Sequence[Interval], interval: Interval
 ) -> Generator[Question, Sequence[int], list[ProbableGap]]:
     """Yield windows of longer candles to request, take the times of the candles; return the long gaps.
@@ -50,16 +50,16 @@ def seek_gaps(
 
     >>> hours, days = Interval.parse("1h"), Interval.parse("1d")
     >>> day = days.typical
-    >>> seeking = seek_gaps(Span(0, 100 * day), 24, 1000, [days], hours)
-    >>> next(seeking).interval
+    >>> search = search_gaps(Span(0, 100 * day), 24, 1000, [days], hours)
+    >>> next(search).interval
     Interval(name='1d')
     >>> try:
-    ...     seeking.send([0, day, 50 * day])
+    ...     search.send([0, day, 50 * day])
     ... except StopIteration as found:
     ...     [(gap.empty.start // day, gap.empty.end // day) for gap in found.value]
     [(2, 50), (51, 100)]
     """
-    rows = max(1, rows // SHORTER)
+    rows = max(1, rows // PAGE_LENGTH_RATIO)
     step = next((each for each in coarser if each.count(span) <= rows), None)
     if step is None or step.ceil(span.start) >= step.ceil(span.end):
         return []
@@ -67,7 +67,7 @@ def seek_gaps(
     times = sorted((yield Question(whole, rows, step)))
     for last, following in pairwise([*times, whole.end]):
         start = step.shift(last, 1)
-        if start >= following or interval.count(Span(start, following)) <= _PAGES * page_size:
+        if start >= following or interval.count(Span(start, following)) <= _MIN_GAP_PAGES * page_size:
             continue
         part, finer = Span(last, start), step
         while interval.count(part) > page_size:

@@ -44,18 +44,11 @@ def _ask_again(
     bad_answers: int,
     invalid_rows: tuple[RejectedRow, ...] = (),
 ) -> Iterator[Slice]:
-    """Yield one slice for each span; each takes over what is known of its own moments."""
-    interval = part.series.interval
-    for span in spans:
-        yield attrs.evolve(
-            part,
-            span=span,
-            rows=part.rows if interval.is_event else min(part.rows, interval.count(span)),
-            absent_once=absent_once & SpanSet.of(span),
-            bad_answers=bad_answers,
-            cursor=None,
-            invalid_rows=tuple(row for row in invalid_rows if row.time in span),
-        )
+    """Return one slice for each span; each takes over what is known of its own moments."""
+    known = attrs.evolve(
+        part, absent_once=absent_once, bad_answers=bad_answers, cursor=None, invalid_rows=invalid_rows
+    )
+    return map(known.within, spans)
 
 
 def _reason(page: Page) -> str:
@@ -65,18 +58,7 @@ def _reason(page: Page) -> str:
     return f"the exchange's rows could not be used: {counted or 'no row in the window'}"
 
 
-@attrs.frozen
-class _BadAnswerOutcome:
-    """What becomes of moments without a sound row: asked again, or unusable, or given up."""
-
-    retries: tuple[Slice, ...] = ()
-    unusable: SpanSet = attrs.field(factory=SpanSet)
-    rejected: tuple[RejectedRow, ...] = ()
-    given_up: SpanSet = attrs.field(factory=SpanSet)
-    reason: str = ""
-
-
-def _bad_answer_outcome(part: Slice, page: Page, without_sound_row: SpanSet) -> _BadAnswerOutcome:
+def _bad_answer_outcome(part: Slice, page: Page, without_sound_row: SpanSet) -> PageOutcome:
     """Decide about moments for which a page has no sound row.
 
     1. There are none: nothing to do.
@@ -85,7 +67,7 @@ def _bad_answer_outcome(part: Slice, page: Page, without_sound_row: SpanSet) -> 
        given up.
     """
     if not without_sound_row:
-        return _BadAnswerOutcome()
+        return PageOutcome(SpanSet())
     same = repeated_rows(part, page)
     bad_answers = part.bad_answers + 1
     if bad_answers < _MAX_BAD_ANSWERS:
@@ -93,13 +75,13 @@ def _bad_answer_outcome(part: Slice, page: Page, without_sound_row: SpanSet) -> 
         retries = _ask_again(
             part, hull, absent_once=part.absent_once, bad_answers=bad_answers, invalid_rows=same
         )
-        return _BadAnswerOutcome(tuple(retries))
+        return PageOutcome(SpanSet(), remaining=tuple(retries))
     unusable = without_sound_row & cells_of(same, part.series.interval)
     rejected = tuple(row for row in same if row.time in unusable)
     given_up, reason = without_sound_row - unusable, _reason(page)
     if given_up & cells_of(page.invalid, part.series.interval):
         reason += "; its answers differ"
-    return _BadAnswerOutcome((), unusable, rejected, given_up, reason)
+    return PageOutcome(SpanSet(), given_up=given_up, reason=reason, unusable=unusable, rejected=rejected)
 
 
 def _span_or_none(start: int, end: int) -> Span | None:
@@ -129,7 +111,7 @@ class ProgressGuard:
         >>> for _ in range(100):
         ...     guard.observe(PageOutcome(SpanSet.of(part.span), remaining=(part,)))
         Traceback (most recent call last):
-        marketfetch.errors.PaginationError: 20 answers in a row settled nothing new
+        marketfetch.errors.PaginationError: 20 answers in a row decided nothing new
         """
         if not outcome.remaining:
             return
@@ -139,7 +121,7 @@ class ProgressGuard:
         self._decided.add(decided)
         self._answers_without_progress = 0 if new else self._answers_without_progress + 1
         if self._answers_without_progress >= _MAX_ANSWERS_WITHOUT_PROGRESS:
-            raise PaginationError(f"{_MAX_ANSWERS_WITHOUT_PROGRESS} answers in a row settled nothing new")
+            raise PaginationError(f"{_MAX_ANSWERS_WITHOUT_PROGRESS} answers in a row decided nothing new")
 
 
 @attrs.frozen
@@ -189,9 +171,7 @@ class TimeWindowPaginator:
                 # A candle that is longer than `max_span` is requested alone.
                 one = interval.shift(interval.floor(start), 1)
                 stop = max(interval.floor(start + self.max_span), one)
-            span = Span(start, stop)
-            absent_once = whole.absent_once & SpanSet.of(span)
-            yield attrs.evolve(whole, span=span, rows=interval.count(span), absent_once=absent_once)
+            yield whole.within(Span(start, stop))
             start = stop
 
     def outcome(self, part: Slice, page: Page) -> PageOutcome:
@@ -223,11 +203,9 @@ class TimeWindowPaginator:
             # The page got further: bad answers about the moments before its last row say nothing of these.
             *_ask_again(part, silent, absent_once=once, bad_answers=0),
             *_ask_again(part, to_confirm, absent_once=once, bad_answers=part.bad_answers),
-            *bad.retries,
+            *bad.remaining,
         )
-        return PageOutcome(
-            present, absence.empty, remaining, bad.given_up, bad.reason, bad.unusable, bad.rejected
-        )
+        return attrs.evolve(bad, present=present, empty=absence.empty, remaining=remaining)
 
 
 @attrs.frozen
@@ -271,7 +249,7 @@ class CursorPaginator:
         """Decide how far a page reached, and what the next request asks for.
 
         The page decides about the moments from the near end of the span to its last row (`reached`). The
-        moments behind that (`rest`) are the next request. Within `reached`:
+        moments behind that (`ahead`) are the next request. Within `reached`:
 
         1. The page skipped a long stretch at its near end: ask for the stretch again (`skipped`).
         2. It did so in three answers with rows from outside the span: give the stretch up. The server ignores
@@ -286,7 +264,7 @@ class CursorPaginator:
             times = _edges(page.without_sound_row, interval)
         absent_once = still_absent_once(part.absent_once, interval.cover(times))
         part = attrs.evolve(part, absent_once=absent_once)
-        reached, rest = self._progress(part, page, times)
+        reached, ahead = self._progress(part, page, times)
         skipped, given_up = self._skipped_range(part, page, times), SpanSet()
         if page.has_rows_outside and part.bad_answers + 1 >= _MAX_BAD_ANSWERS:
             skipped, given_up = SpanSet(), skipped - interval.cover(times)
@@ -294,24 +272,23 @@ class CursorPaginator:
         # Without a sound row on the page the bad answers belong to the wrong rows, not to the stretch.
         bad_answers = part.bad_answers + page.has_rows_outside if len(page.columns) else 0
         remaining = (
-            *bad.retries,
+            *bad.remaining,
             *_ask_again(part, skipped, absent_once=absent_once, bad_answers=bad_answers),
         )
-        if rest is not None:
+        if ahead is not None:
             next_part = attrs.evolve(
                 part,
-                span=rest,
-                absent_once=absent_once & SpanSet.of(rest),
+                span=ahead,
+                absent_once=absent_once & SpanSet.of(ahead),
                 bad_answers=0,
                 invalid_rows=(),
                 cursor=page.cursor,
             )
             remaining = (*remaining, next_part)
         present = reached - page.without_sound_row - skipped - given_up
-        reason = bad.reason or (_reason(page) if bad.given_up | given_up else "")
-        return PageOutcome(
-            present, SpanSet(), remaining, bad.given_up | given_up, reason, bad.unusable, bad.rejected
-        )
+        given_up |= bad.given_up
+        reason = bad.reason or (_reason(page) if given_up else "")
+        return attrs.evolve(bad, present=present, remaining=remaining, given_up=given_up, reason=reason)
 
     def _progress(self, part: Slice, page: Page, times: NDArray[np.int64]) -> tuple[SpanSet, Span | None]:
         """Return the moments from the near end of the span to the last row of the page, and the rest.
@@ -376,10 +353,7 @@ class CursorPaginator:
         """
         whole = SpanSet.of(part.span)
         if page.has_rows_outside or page.without_sound_row:
-            bad = _bad_answer_outcome(part, page, whole)
-            return PageOutcome(
-                SpanSet(), SpanSet(), bad.retries, bad.given_up, bad.reason, bad.unusable, bad.rejected
-            )
+            return _bad_answer_outcome(part, page, whole)
         if decide_absence(part.absent_once, whole, SpanSet()).empty == whole:
             return PageOutcome(SpanSet(), whole)
         return PageOutcome(SpanSet(), remaining=(attrs.evolve(part, absent_once=whole),))

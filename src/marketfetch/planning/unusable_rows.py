@@ -69,11 +69,11 @@ def store_unusable(page: Page, outcome: PageOutcome, interval: Interval) -> tupl
     unstorable = [row for row in outcome.rejected if row.time not in storable]
     stored = outcome.unusable & interval.cells(times) - cells_of(unstorable, interval)
     taken = page.storable.take(np.array([int(time) in stored for time in times], np.bool_))
-    rest = outcome.unusable - stored
+    not_stored = outcome.unusable - stored
     return attrs.evolve(page, columns=Columns.join([page.columns, taken])), attrs.evolve(
         outcome,
         present=outcome.present | stored,
-        unusable=rest,
-        rejected=tuple(row for row in outcome.rejected if row.time in rest),
-        reason=outcome.reason if rest or outcome.given_up else "",
+        unusable=not_stored,
+        rejected=tuple(row for row in outcome.rejected if row.time in not_stored),
+        reason=outcome.reason if not_stored or outcome.given_up else "",
     )

@@ -18,31 +18,31 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
-from marketfetch.common.local_resources import exhausted
+from marketfetch.common.local_resources import resource_remedy
 from marketfetch.common.processes import has_ended, machine_id
 from marketfetch.errors import ConfigurationError, MarketfetchError, SinkError, SinkUnavailable
 from marketfetch.protocols import Board
 from marketfetch.proxies.address_limits import Limits, Shared
 from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE
-from marketfetch.ratelimit.claim_notes import Note, charge_note, note_of
-from marketfetch.ratelimit.claims import Reply, Wish, turn
+from marketfetch.ratelimit.claim_notes import UsageNote, charge_note, note_of
+from marketfetch.ratelimit.claims import ClaimRequest, ClaimResult, take_turn
 from marketfetch.ratelimit.egress_queue import Claim, EgressQueue
 from marketfetch.redaction import redact
-from marketfetch.sharing import Place
+from marketfetch.sharing import ProcessRank
 
 __all__ = ["Claims", "LimitQueue"]
 
 _MARGIN = 500
 """Milliseconds before its end at which a claim is not used any more."""
-_STARVED_TIMEOUT = 5_000
+_RESOURCE_TIMEOUT = 5_000
 """Milliseconds to wait for a first turn while this machine has no file descriptor or memory for it."""
 _MAX_WAIT = 30_000
 """Milliseconds for which a required board that has never worked is waited for."""
 _MIN_PAUSE, _MAX_PAUSE = 150, 1_000
 """Milliseconds between two turns of a process that waits for an address."""
-_REMEMBERED = 60_000
+_REMEMBER_OTHERS_FOR = 60_000
 """Milliseconds after its last turn for which another process counts as being there, for sharing the work."""
-_FIRST_CALM = 100
+_FIRST_IDLE_PAUSE = 100
 """Milliseconds from the first turn to the second, of a process that waits for nothing; then more and more."""
 
 _log = logging.getLogger("marketfetch")
@@ -60,7 +60,7 @@ class Claims:
         self.queues: WeakKeyDictionary[EgressQueue, int] = WeakKeyDictionary()
         """The queues that use this board; the number is its place among the boards of the queue."""
         self.share: float | None = None
-        self.place = Place()
+        self.process_rank = ProcessRank()
         """This process among all that use the board, at its last turn; others are remembered for a minute."""
         self.away = ""
         """Why the board cannot be reached; empty if it can."""
@@ -74,9 +74,9 @@ class Claims:
         self._others = 0
         self._alone_at = 0  # from when on no other process is remembered
         self._weight = 1
-        self._pause, self._calm = float(_MIN_PAUSE), float(_FIRST_CALM)
-        self._worked = self._without = self._running = False
-        self._starved_since: int | None = None
+        self._pause, self._idle_pause = float(_MIN_PAUSE), float(_FIRST_IDLE_PAUSE)
+        self._has_worked = self._board_given_up = self._running = False
+        self._resource_missing_since: int | None = None
         self._failing_since: int | None = None
         self._turn_lock = Lock()  # held on background threads only
 
@@ -92,9 +92,9 @@ class Claims:
         """
         self.queues[queue] = number
         self.required, self.failure = required, None
-        self._starved_since = self._failing_since = None
-        if required and self._without:
-            self._without = False
+        self._resource_missing_since = self._failing_since = None
+        if required and self._board_given_up:
+            self._board_given_up = False
             for claim in self._claims.values():
                 claim.until = 0
         if any(slot.address not in self._held for slot in queue.slots):
@@ -102,13 +102,13 @@ class Claims:
 
     def claim(self, address: str) -> Claim:
         """Return the claim on an address, valid or not."""
-        return self._claims.setdefault(address, Claim(UNKNOWN_UNTIL_RESPONSE if self._without else 0))
+        return self._claims.setdefault(address, Claim(UNKNOWN_UNTIL_RESPONSE if self._board_given_up else 0))
 
     def start_if_due(self, now: int) -> None:
         """Start a turn on a thread if one is due; raises the final error of a board."""
         if self.failure is not None:
             raise type(self.failure)(str(self.failure))
-        if now >= self.due and not self._running and not self._without and self._has_work(now):
+        if now >= self.due and not self._running and not self._board_given_up and self._has_work(now):
             self._running = True
             try:
                 Thread(target=self._take_turn, name="marketfetch-board", daemon=True).start()
@@ -120,24 +120,24 @@ class Claims:
         """Whether there is an address to claim or to give back."""
         return bool(self._held or self._wanted(now))
 
-    def hurry(self, weight: int, now: int) -> int:
+    def hasten_turn(self, weight: int, now: int) -> int:
         """Take a turn soon, because a request of this weight waits; return the latest time of the turn."""
         self._weight = weight
         if not self.away and (self._others or self._unused or not self._held):
             self.due = min(self.due, now + round(self._pause))
-        return UNKNOWN_UNTIL_RESPONSE if self._without else max(self.due, now + _MIN_PAUSE)
+        return UNKNOWN_UNTIL_RESPONSE if self._board_given_up else max(self.due, now + _MIN_PAUSE)
 
     def leave(self) -> None:
         """Give all addresses back, unless a queue still uses them; blocks until the board answers."""
         with self._turn_lock:
             with self._registry.lock:
-                if self.queues or self._without or not self._worked:
+                if self.queues or self._board_given_up or not self._has_worked:
                     return
                 self._unused |= self._held.keys()
                 self._suspend()
-                wish = attrs.evolve(self._wish(self._registry.now()), leaving=True)
+                request = attrs.evolve(self._claim_request(self._registry.now()), leaving=True)
             try:
-                self._change(wish)
+                self._change(request)
             except Exception as error:  # noqa: BLE001  # the claim ends by itself after `term` seconds
                 _log.info("claims are not given back, and end by themselves: %s", redact(str(error)))
             with self._registry.lock:
@@ -149,57 +149,58 @@ class Claims:
         with self._turn_lock:
             with self._registry.lock:
                 began = self._registry.now()
-                wish = self._wish(began)
+                request = self._claim_request(began)
                 self._suspend()
             try:
-                reply = self._change(wish)
+                result = self._change(request)
             except Exception as error:  # noqa: BLE001  # `start_if_due` raises it for the requests that wait
                 with self._registry.lock:
                     self._failed(error)
             else:
                 with self._registry.lock:
-                    self._worked = True
+                    self._has_worked = True
                     self._recovered()
-                    self._apply(reply, began)
+                    self._apply(result, began)
             finally:
                 with self._registry.lock:
                     self._running = False
                     self._registry.granted(self._claims)
 
-    def _change(self, wish: Wish) -> Reply:
+    def _change(self, request: ClaimRequest) -> ClaimResult:
         """Take a turn on the board, where addresses have other names; see _name_on_board."""
         key = self._registry.board_keys.get(self.board)
         if key is None:
-            key = self.board.change("key", partial(_keep, candidate=token_hex(16)))
+            key = self.board.change("key", partial(_key_or_candidate, candidate=token_hex(16)))
             self._registry.board_keys[self.board] = key
         names = {
-            address: _name_on_board(address, key) for address in {*wish.addresses, *wish.held, *wish.offers}
+            address: _name_on_board(address, key)
+            for address in {*request.addresses, *request.held, *request.offers}
         }
-        named_wish = attrs.evolve(
-            wish,
+        named_request = attrs.evolve(
+            request,
             holder=self._registry.holder(self.board),
-            addresses=[names[address] for address in wish.addresses],
-            held=frozenset(names[address] for address in wish.held),
-            offers={names[address]: note for address, note in wish.offers.items()},
-            exhausted=frozenset(names[address] for address in wish.exhausted),
+            addresses=[names[address] for address in request.addresses],
+            held=frozenset(names[address] for address in request.held),
+            offers={names[address]: note for address, note in request.offers.items()},
+            exhausted=frozenset(names[address] for address in request.exhausted),
         )
-        reply = self.board.change(self._name, partial(turn, wish=named_wish, gone=has_ended))
+        result = self.board.change(self._name, partial(take_turn, request=named_request, has_ended=has_ended))
         addresses = {name: address for address, name in names.items()}
         return attrs.evolve(
-            reply,
-            held=frozenset(addresses[name] for name in reply.held if name in addresses),
-            notes={addresses[name]: note for name, note in reply.notes.items()},
-            drain=frozenset(addresses[name] for name in reply.drain),
+            result,
+            held=frozenset(addresses[name] for name in result.held if name in addresses),
+            notes={addresses[name]: note for name, note in result.notes.items()},
+            drain=frozenset(addresses[name] for name in result.drain),
         )
 
-    def _wish(self, now: int) -> Wish:
-        """Return the wish for a turn. An address that is offered in it is not used from now on."""
+    def _claim_request(self, now: int) -> ClaimRequest:
+        """Return the request for a turn. An address that is offered in it is not used from now on."""
         idle = {address for address in self._held if not self._limits.budget(address).weight_in_flight}
         wanted = self._wanted(now)
         exhausted = {address for address in idle if self._exhausted(address, now)} if self._others else set()
         self._unused |= exhausted
         offered = (self._unused | self._held.keys() - wanted.keys()) & idle
-        return Wish(
+        return ClaimRequest(
             "",
             [*wanted, *(address for address in self._held if address not in wanted and address not in idle)],
             frozenset(address for address, until in self._held.items() if until > now),
@@ -241,7 +242,7 @@ class Claims:
             if slot.address == address
         )
 
-    def _note(self, address: str, now: int) -> Note:
+    def _note(self, address: str, now: int) -> UsageNote:
         return note_of(
             self._limits.budget(address), self._registry.bans(address).until(self._limits.host), now
         )
@@ -250,31 +251,33 @@ class Claims:
         for address in self._unused:
             self.claim(address).until = 0
 
-    def _apply(self, reply: Reply, began: int) -> None:
+    def _apply(self, result: ClaimResult, began: int) -> None:
         now, until = self._registry.now(), began + round(self.term * 1000) - _MARGIN
-        for address, note in reply.notes.items():
+        for address, note in result.notes.items():
             charge_note(self._limits.budget(address), note, now)
-        for address in reply.held - self._held.keys():
+        for address in result.held - self._held.keys():
             self.claim(address).used = False
-        moved = reply.held ^ self._held.keys()
-        self._held = dict.fromkeys(reply.held, until)
-        self._unused = {address for address in reply.drain if self._was_usable(address, now)}
+        moved = result.held ^ self._held.keys()
+        self._held = dict.fromkeys(result.held, until)
+        self._unused = {address for address in result.drain if self._was_usable(address, now)}
         for address, claim in self._claims.items():
             new = claim.until <= now
-            claim.until = until if address in reply.held and address not in self._unused else 0
+            claim.until = until if address in result.held and address not in self._unused else 0
             if new and claim.until:
                 self._requeue(address)
-        self.share, self._others = reply.share, reply.others
+        self.share, self._others = result.share, result.others
         # What others stored just before they ended is still unknown to this process.
-        if reply.place.others:
-            self._alone_at = now + _REMEMBERED
-        if now >= self._alone_at or reply.place.others:
-            self.place = reply.place
+        if result.process_rank.others:
+            self._alone_at = now + _REMEMBER_OTHERS_FOR
+        if now >= self._alone_at or result.process_rank.others:
+            self.process_rank = result.process_rank
         self._pause = float(_MIN_PAUSE) if moved else min(_MAX_PAUSE, self._pause * 1.5)
-        soon = not reply.held or self._unused
+        soon = not result.held or self._unused
         # At first a process looks again soon: others that are started together come within a second or two.
-        self._calm = float(_FIRST_CALM) if moved else min(self.term / 3 * 1000, self._calm * 4)
-        wait = (self._pause if soon else self._calm) * uniform(0.7, 1.3)  # noqa: S311  # spreads turns
+        self._idle_pause = (
+            float(_FIRST_IDLE_PAUSE) if moved else min(self.term / 3 * 1000, self._idle_pause * 4)
+        )
+        wait = (self._pause if soon else self._idle_pause) * uniform(0.7, 1.3)  # noqa: S311  # spreads turns
         self.due = now + round(wait)
 
     def _requeue(self, address: str) -> None:
@@ -302,8 +305,10 @@ class Claims:
         if not isinstance(error, MarketfetchError):
             message = f"board: {type(error).__name__}: {message}"
         left = self._wait_left()
-        can_pass = isinstance(error, SinkUnavailable) and not self._starved_for_long(message) and left > 0
-        if can_pass or (self._worked and not isinstance(error, ConfigurationError)):
+        can_pass = (
+            isinstance(error, SinkUnavailable) and not self._lacks_resource_for_long(message) and left > 0
+        )
+        if can_pass or (self._has_worked and not isinstance(error, ConfigurationError)):
             if not self.away:
                 _log.warning("budgets that are claimed are spent, then the board is waited for: %s", message)
             self.away = message if left == inf else f"{message}; given up in {ceil(left / 1000)} s"
@@ -316,27 +321,27 @@ class Claims:
             if self.board not in self._registry.boards_without:
                 self._registry.boards_without.add(self.board)
                 _log.warning("budgets are those of this process alone: %s", message)
-            self._without = True
+            self._board_given_up = True
             for address, claim in self._claims.items():
                 claim.until = UNKNOWN_UNTIL_RESPONSE
                 self._requeue(address)
 
-    def _starved_for_long(self, message: str) -> bool:
+    def _lacks_resource_for_long(self, message: str) -> bool:
         """Whether no turn has worked yet, for seconds, because this machine lacks a resource."""
-        if self._worked or exhausted(None, message) is None:
-            self._starved_since = None
+        if self._has_worked or resource_remedy(None, message) is None:
+            self._resource_missing_since = None
             return False
         now = self._registry.now()
-        if self._starved_since is None:
-            self._starved_since = now
-        return now - self._starved_since >= _STARVED_TIMEOUT
+        if self._resource_missing_since is None:
+            self._resource_missing_since = now
+        return now - self._resource_missing_since >= _RESOURCE_TIMEOUT
 
     def _wait_left(self) -> float:
         """Return for how many milliseconds the board is waited for."""
         now = self._registry.now()
         if self._failing_since is None:
             self._failing_since = now
-        if self._worked or not self.required:
+        if self._has_worked or not self.required:
             return inf
         return self._failing_since + _MAX_WAIT - now
 
@@ -346,7 +351,7 @@ class Claims:
         self.away, self._failing_since = "", None
 
 
-def _keep(text: str | None, _now: float, *, candidate: str) -> tuple[str, str]:
+def _key_or_candidate(text: str | None, _now: float, *, candidate: str) -> tuple[str, str]:
     """Return the key that is on the board, or put the candidate there."""
     return (text, text) if text else (candidate, candidate)
 
@@ -370,6 +375,8 @@ class LimitQueue:
         for claims in self.claims:
             claims.start_if_due(now)
 
-    def hurry(self, weight: int, now: int) -> int:
+    def hasten_turn(self, weight: int, now: int) -> int:
         """Take turns soon, because a request waits; return the time of the next look."""
-        return min((claims.hurry(weight, now) for claims in self.claims), default=UNKNOWN_UNTIL_RESPONSE)
+        return min(
+            (claims.hasten_turn(weight, now) for claims in self.claims), default=UNKNOWN_UNTIL_RESPONSE
+        )

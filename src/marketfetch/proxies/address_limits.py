@@ -21,7 +21,7 @@ from marketfetch.ratelimit.circuit_breaker import Bans
 from marketfetch.ratelimit.egress_queue import EgressQueue
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.values.http import Egress, LimitPool
-from marketfetch.values.times import Clock, steady_clock
+from marketfetch.values.times import Clock, SteadyClock
 
 __all__ = ["Limits", "Shared", "Waiter", "address_of"]
 
@@ -104,7 +104,7 @@ class Shared:
     """
 
     def __init__(self, now: Clock | None, term: float) -> None:
-        self.now = now or steady_clock()
+        self.now = now or SteadyClock()
         self.term = term
         self.owner = os.getpid()
         self._tokens: dict[Board, str] = {}

@@ -14,9 +14,10 @@ from typing import TypeVar
 
 import attrs
 
-from marketfetch.common.local_resources import PASSING_ERRNOS, exhausted
-from marketfetch.common.platforms import patiently
+from marketfetch.common.local_resources import PASSING_ERRNOS, resource_remedy
+from marketfetch.common.platforms import retry_while_open_elsewhere
 from marketfetch.common.processes import machine_id
+from marketfetch.common.text import reason_of
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.values.times import uptime
 
@@ -101,7 +102,7 @@ class FileBoard:
                 text, result = step(text, uptime() / 1e9)
                 temporary = file.with_suffix(".tmp")
                 temporary.write_text(text, "utf-8")
-                patiently(partial(temporary.replace, file))
+                retry_while_open_elsewhere(partial(temporary.replace, file))
                 return result
         except Timeout as error:
             raise SinkUnavailable(f"board: another process keeps {self.folder} locked for long") from error
@@ -110,10 +111,10 @@ class FileBoard:
 
     def _translated(self, error: OSError | NotImplementedError) -> SinkError:
         """Return SinkUnavailable for an error that passes, such as EMFILE, else SinkError."""
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = reason_of(error)
         number = getattr(error, "errno", None)
-        if lacking := exhausted(number):
-            return SinkUnavailable(f"board: {self.folder}: {reason}; {lacking}")
+        if remedy := resource_remedy(number):
+            return SinkUnavailable(f"board: {self.folder}: {reason}; {remedy}")
         if number in PASSING_ERRNOS:
             return SinkUnavailable(f"board: {self.folder}: {reason}; run again when the disk is back")
         return SinkError(

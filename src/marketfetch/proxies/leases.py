@@ -95,14 +95,14 @@ class RotatingLease:
                 self._release(now + _LATE_ARRIVAL, connection_kept=False)
             state.failures += isinstance(error, RetryableError) and not isinstance(error, LocalResourceError)
             if isinstance(error, Banned):
-                state.breaker.banned(error, host, now)
+                state.breaker.bans.add(error, host, now)
             elif isinstance(error, RateLimitExceeded):
                 budget, wait = self._slot.budget, error.retry_after
                 budget.block_until(
                     budget.expires_at(now) if wait is None else now + round(max(wait, 1.0) * 1000)
                 )
             else:
-                state.breaker.failed(error, host, self._leased_at, now, random())  # noqa: S311 - spreads rests
+                state.breaker.failed(error, host, self._leased_at, now, random())  # noqa: S311 - spreads pauses
             self._changed(state)
 
     def close(self) -> None:

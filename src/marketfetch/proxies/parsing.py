@@ -7,6 +7,7 @@ from ipaddress import IPv6Address
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from marketfetch.common.text import reason_of
 from marketfetch.errors import ConfigurationError
 from marketfetch.redaction import Secret, redact
 from marketfetch.values.http import one_spelling
@@ -45,9 +46,9 @@ def parse_proxy(text: str | Secret, entry: str) -> Secret:
 
 
 def _url(text: str) -> Secret | None:
-    scheme, separator, rest = text.partition("://")
-    scheme, rest = (scheme.lower(), rest) if separator else ("http", text)
-    found = next(filter(None, (form.fullmatch(rest) for form in _FORMS)), None)
+    scheme, separator, address = text.partition("://")
+    scheme, address = (scheme.lower(), address) if separator else ("http", text)
+    found = next(filter(None, (form.fullmatch(address) for form in _FORMS)), None)
     if scheme not in _SCHEMES or found is None or not _exists(found["host"], int(found["port"])):
         return None
     parts = found.groupdict()
@@ -106,8 +107,6 @@ def _addresses(path: Path) -> tuple[list[Secret], str]:
     """
     try:
         lines = path.read_text("utf-8-sig").splitlines()
-    except OSError as error:
-        return [], error.strerror or str(error)
-    except ValueError as error:
-        return [], "it is not UTF-8 text" if isinstance(error, UnicodeError) else str(error)
+    except (OSError, ValueError) as error:
+        return [], reason_of(error)
     return [Secret(re.split(r"(?:^|\s)#", line)[0].strip()) for line in lines], ""

@@ -27,15 +27,15 @@ from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.ratelimit.wait_reasons import Wait
 from marketfetch.redaction import Secret, redact
 from marketfetch.reports import EgressReport
-from marketfetch.sharing import Place
+from marketfetch.sharing import ProcessRank
 from marketfetch.values.http import Egress, LimitPool, Request
 from marketfetch.values.spans import format_utc
 
-__all__ = ["Direct", "RotatingProxies"]
+__all__ = ["RotatingProxies"]
 
 _RELEASE_TIMEOUT = 2.0
 """Seconds at the end of a session in which claims are given back."""
-_STATES = ("ready", "on probation", "resting", "banned")
+_STATES = ("ready", "circuit half-open", "circuit open", "banned")
 """The beginnings of the states that a circuit breaker has."""
 
 
@@ -44,8 +44,8 @@ class RotatingProxies:
 
     - Rate limiter: each egress has a budget for each limit pool, counted as the exchange counts it. A request
       is served by the egress that is least busy and least used among the egresses within their budget.
-    - Circuit breaker: an egress that fails rests, and an egress that is banned waits until the ban ends. A
-      host that cuts connections or bans the address delays no request to another host.
+    - Circuit breaker: an egress that fails is paused, and a banned egress waits until the ban ends. A host
+      that cuts connections or bans the address delays no request to another host.
     - Connection reuse: an egress whose connection is still open is preferred.
 
     Budgets and bans belong to the address, in the whole process: two pools with the same proxy, or with the
@@ -53,7 +53,7 @@ class RotatingProxies:
 
     `proxies` are addresses in the forms of `parse_proxy`; duplicates are dropped. `names` are shown instead
     of "Proxy 1", "Proxy 2", … `max_wait` is the maximum number of seconds that `lease` waits for an egress
-    that is resting or banned. A separate `registry`, or a clock `now` that returns UTC milliseconds, keeps a
+    that is paused or banned. A separate `registry`, or a clock `now` that returns UTC milliseconds, keeps a
     pool apart from all other pools; this is for tests.
 
     Raises ConfigurationError for a malformed address and for a pool without any egress.
@@ -100,10 +100,10 @@ class RotatingProxies:
             raise ConfigurationError("max_wait: must be a number of seconds; write one such as 3600")
         if now is not None and registry is not None:
             raise ConfigurationError("now: a registry has a clock already; write registry=Registry(now)")
-        self._members = [
+        self._egresses = [
             EgressState(number, egress, address_of(egress)) for number, egress in enumerate(egresses)
         ]
-        self._addresses = frozenset(member.address for member in self._members)
+        self._addresses = frozenset(state.address for state in self._egresses)
         self._max_wait = max_wait
         self._own = registry if now is None else Registry(now)
         self._sessions: list[Sharing] = []
@@ -121,7 +121,7 @@ class RotatingProxies:
             raise ConfigurationError(
                 f"path: {type(path).__name__} is not a path; write text such as 'proxies.txt'"
             )
-        addresses = [parse_proxy(text, place) for text, place in read_proxies(Path(path))]
+        addresses = [parse_proxy(text, label) for text, label in read_proxies(Path(path))]
         return cls(addresses, direct=direct, max_wait=max_wait)
 
     @asynccontextmanager
@@ -137,7 +137,7 @@ class RotatingProxies:
             lock = self._lock_of(request)
         async with lock:
             slot = await self._slot(registry, request)
-        lease = RotatingLease(request, self._members[slot.number], slot, registry, self._changed)
+        lease = RotatingLease(request, self._egresses[slot.number], slot, registry, self._changed)
         try:
             yield lease
         finally:
@@ -165,12 +165,12 @@ class RotatingProxies:
     def share(self) -> float:
         with self._shared().lock:
             shares = [claims.share for entry in self._limit_queues.values() for claims in entry.claims]
-        return min([float(len(self._members)), *(share for share in shares if share)])
+        return min([float(len(self._egresses)), *(share for share in shares if share)])
 
-    def place(self) -> Place:
+    def process_rank(self) -> ProcessRank:
         with self._shared().lock:
-            places = [claims.place for entry in self._limit_queues.values() for claims in entry.claims]
-        return max(places, key=lambda place: place.others, default=Place())
+            ranks = [claims.process_rank for entry in self._limit_queues.values() for claims in entry.claims]
+        return max(ranks, key=lambda rank: rank.others, default=ProcessRank())
 
     def server_clock(self, base_url: str) -> ServerClock:
         registry = self._shared()
@@ -181,13 +181,13 @@ class RotatingProxies:
         registry = self._shared()
         with registry.lock:
             now = registry.now()
-            return [member.report(now, self._waiting_for(member, now)) for member in self._members]
+            return [state.report(now, self._waiting_for(state, now)) for state in self._egresses]
 
     def budgets(self, pool: LimitPool, host: str) -> Mapping[str, RateBudget]:
         registry = self._shared()
         with registry.lock:
             now, limits = registry.now(), registry.limits(pool, host)
-            return {member.egress.name: limits.budget(member.address).copy(now) for member in self._members}
+            return {state.egress.name: limits.budget(state.address).copy(now) for state in self._egresses}
 
     def waiting(self) -> str:
         registry = self._shared()
@@ -210,11 +210,11 @@ class RotatingProxies:
             with registry.lock:
                 self._watchers.discard(watcher)
 
-    def _waiting_for(self, member: EgressState, now: int) -> str:
+    def _waiting_for(self, state: EgressState, now: int) -> str:
         """Return what requests wait for at one egress; empty if no request waits."""
         waits = [wait for wait in self._waits.values() if wait.is_long(now)]
         away = bool(self._board_away())
-        states = [wait.state(wait.queue.slots[member.number], now, away=away) for wait in waits]
+        states = [wait.state(wait.queue.slots[state.number], now, away=away) for wait in waits]
         return next(filter(None, states), "")
 
     def _board_away(self) -> str:
@@ -227,7 +227,7 @@ class RotatingProxies:
             return f"<{type(self).__name__}>"
         # Without the lock: a debugger may have stopped a thread that holds it.
         now = self._registry.now()
-        states = [member.breaker.state(now) for member in self._members]
+        states = [state.breaker.state(now) for state in self._egresses]
         counts = [
             f", {count} {kind}" for kind in _STATES if (count := sum(s.startswith(kind) for s in states))
         ]
@@ -254,8 +254,8 @@ class RotatingProxies:
         self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[LimitPool, str], anyio.Lock]] = (
             WeakKeyDictionary()
         )
-        for member in self._members:
-            member.breaker = CircuitBreaker(registry.bans(member.address))
+        for state in self._egresses:
+            state.breaker = CircuitBreaker(registry.bans(state.address))
 
     def _sharing(self, registry: Registry) -> Sharing:
         """Return the boards of the process or of the sessions; with several boards all have to grant."""
@@ -289,13 +289,13 @@ class RotatingProxies:
             claims = tuple(registry.claims(limits, board) for board in sharing.boards)
             slots = [
                 EgressSlot(
-                    member.number,
-                    member.breaker,
-                    limits.budget(member.address),
-                    member.address,
-                    tuple(each.claim(member.address) for each in claims),
+                    state.number,
+                    state.breaker,
+                    limits.budget(state.address),
+                    state.address,
+                    tuple(each.claim(state.address) for each in claims),
                 )
-                for member in self._members
+                for state in self._egresses
             ]
             entry = self._limit_queues[pool, host] = LimitQueue(limits, EgressQueue(pool, slots), claims)
             limits.queues.add(entry.queue)
@@ -335,7 +335,7 @@ class RotatingProxies:
                     if moment <= now:
                         continue
                     self._give_up(request, moment, now)
-                    moment = min(moment, entry.hurry(weight, now))
+                    moment = min(moment, entry.hasten_turn(weight, now))
                     waiter = Waiter(self._addresses)
                     registry.waiters.add(waiter)
                     self._wait_begins(key, Wait(entry.queue, weight, host, now))
@@ -352,33 +352,33 @@ class RotatingProxies:
     def _wait_begins(self, key: object, wait: Wait) -> None:
         """Note that the first task of a queue waits; `waiting_changed` returns once, if the wait is long."""
         first = self._waits.setdefault(key, wait)
-        if not first.told and first.is_long(wait.since):
-            first.told = True
+        if not first.reported and first.is_long(wait.since):
+            first.reported = True
             self._wake_watchers()
 
     def _wait_ends(self, key: object) -> None:
-        if self._waits.pop(key).told:
+        if self._waits.pop(key).reported:
             self._wake_watchers()
 
     def _wake_watchers(self) -> None:
         for watcher in self._watchers:
             watcher.wake()
 
-    def _changed(self, member: EgressState) -> None:
+    def _changed(self, state: EgressState) -> None:
         for entry in self._limit_queues.values():
-            entry.queue.queue(member.number)
+            entry.queue.queue(state.number)
             # Other pools spend from the same budget, which may have room for them again.
             for queue in entry.limits.queues:
                 if queue is not entry.queue:
-                    queue.queue_address(member.address)
-        self._registry.changed(member.address)
+                    queue.queue_address(state.address)
+        self._registry.changed(state.address)
 
     def _give_up(self, request: Request, moment: int, now: int) -> None:
         """Raise ProxyError if no egress is left for the host, or none is free within `max_wait`."""
-        host, breakers = request.base_url, [member.breaker for member in self._members]
+        host, breakers = request.base_url, [state.breaker for state in self._egresses]
         causes = "; ".join([*dict.fromkeys(cause for each in breakers for cause in each.causes(host))][:3])
         if all(breaker.exhausted(host) for breaker in breakers):
-            has_proxies = any(member.egress.proxy for member in self._members)
+            has_proxies = any(state.egress.proxy for state in self._egresses)
             remedy = "that the proxies are up, paid and reachable" if has_proxies else "the network"
             raise ProxyError(
                 f"no egress left for {redact(host)}: each of the {len(breakers)} failed again and again; "
@@ -387,14 +387,3 @@ class RotatingProxies:
         longest = max(min(self._max_wait, request.max_wait) * 1000, request.cost.pool.period)
         if moment != UNKNOWN_UNTIL_RESPONSE and moment - now > longest:
             raise ProxyError(f"no egress is free before {format_utc(moment)}; last causes: {causes}")
-
-
-class Direct(RotatingProxies):
-    """A pool of one: the direct connection, within its limits.
-
-    >>> Direct()
-    <Direct: 1 egress, 1 ready>
-    """
-
-    def __init__(self, *, max_wait: float = 3600.0, now: Callable[[], int] | None = None) -> None:
-        super().__init__([], max_wait=max_wait, now=now)

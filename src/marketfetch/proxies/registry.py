@@ -44,7 +44,8 @@ class Registry(Shared):
         self._claims: dict[tuple[Limits, Board], Claims] = {}
 
     def limits(self, pool: LimitPool, host: str) -> Limits:
-        """Return the limits of a host in a limit pool. The caller holds the lock."""
+        """Return the limits of a host, and of those that count with it. The caller holds the lock."""
+        host = pool.counting_host(host)
         found = self._limits.get((pool, host))
         if found is None:
             self._forget_idle()

@@ -21,6 +21,8 @@ __all__ = ["UNKNOWN_UNTIL_RESPONSE", "RateBudget", "usable"]
 
 UNKNOWN_UNTIL_RESPONSE: Final = sys.maxsize
 """Stands for a moment that no clock brings: only the response to a request in flight does."""
+_MAX_PARTS = 16
+"""Other processes are told what is spent in so many parts, at most."""
 
 
 def usable(pool: LimitPool) -> int:
@@ -167,7 +169,7 @@ class RateBudget:
             copied.sync_with_header(None, sent=now, received=now)
         return copied
 
-    def doubt(self) -> None:
+    def mark_unconfirmed(self) -> None:
         """Send the next request alone, if its response tells how much of the limit is used."""
         self._confirmed = self.pool.used_header is None
 
@@ -176,14 +178,14 @@ class RateBudget:
         self._expire(now)
         return self.counted
 
-    def spent(self, now: int, parts: int = 16) -> Sequence[tuple[int, int]]:
-        """Return what is spent as at most `parts` pairs of a moment and a weight.
+    def spent(self, now: int) -> Sequence[tuple[int, int]]:
+        """Return what is spent as at most `_MAX_PARTS` pairs of a moment and a weight.
 
         Neighbouring entries are put together under their latest moment, so that none expires too early.
         """
         self._expire(now)
         entries = list(self._spent)
-        size = max(1, -(-len(entries) // parts))
+        size = max(1, -(-len(entries) // _MAX_PARTS))
         groups = [entries[at : at + size] for at in range(0, len(entries), size)]
         return [(max(when for when, _, _ in group), sum(each[1] for each in group)) for group in groups]
 

@@ -18,8 +18,8 @@ __all__ = ["Bans", "CircuitBreaker"]
 
 _FAILURES_TO_OPEN = 2
 _FAILURES_TO_EXHAUST = 8
-_FIRST_REST, _LONGEST_REST = SECOND, MINUTE
-_FIRST_BAN, _LONGEST_BAN = 2 * MINUTE, 3 * DAY
+_FIRST_PAUSE, _MAX_PAUSE = SECOND, MINUTE
+_FIRST_BAN, _MAX_BAN = 2 * MINUTE, 3 * DAY
 
 
 @attrs.define(eq=False)
@@ -46,7 +46,7 @@ class Bans:
         until, bans, _ = self._by_host.get(host, (0, 0, ""))
         if now >= until:
             bans += 1
-        default = now + min(_LONGEST_BAN, _FIRST_BAN << bans - 1)
+        default = now + min(_MAX_BAN, _FIRST_BAN << bans - 1)
         self._by_host[host] = max(until, error.until or default), bans, redact(str(error))
 
     def until(self, host: str) -> int:
@@ -89,8 +89,8 @@ class _Failures:
         total = self.count + count
         if total < _FAILURES_TO_OPEN:
             return _Failures(total, cause)
-        rest = min(_LONGEST_REST, _FIRST_REST << total // 2 - 1)
-        return _Failures(total, cause, now, now + round(rest * (0.5 + 0.5 * jitter)))
+        pause = min(_MAX_PAUSE, _FIRST_PAUSE << total // 2 - 1)
+        return _Failures(total, cause, now, now + round(pause * (0.5 + 0.5 * jitter)))
 
 
 @attrs.define
@@ -105,8 +105,8 @@ class CircuitBreaker:
     | state | when | `state()` | requests to a host |
     |---|---|---|---|
     | closed | fewer than 2 failures | `ready` | any number |
-    | open | from the 2nd failure on, for 1 s to 60 s | `resting 8 s`, `resting 8 s for e.org` | none |
-    | half-open | the pause is over | `on probation`, `on probation for e.org` | one, the probe |
+    | open | from the 2nd failure on, 1 s to 60 s | `circuit open 8 s`, `circuit open 8 s for e.org` | none |
+    | half-open | the pause is over | `circuit half-open`, `circuit half-open for e.org` | one, the probe |
 
     Each further pair of failures doubles the pause. A complete response closes the breaker for its host, and
     for all hosts if a ProxyError had opened it; what other hosts broke stays counted. Bans belong to the
@@ -118,7 +118,7 @@ class CircuitBreaker:
     >>> breaker.ready_at("https://files.e.org", now=5), breaker.ready_at("https://api.e.org", now=5)
     (1005, 5)
     >>> breaker.state(now=5)
-    'resting 1 s for files.e.org'
+    'circuit open 1 s for files.e.org'
     """
 
     bans: Bans = attrs.field(factory=Bans)
@@ -131,11 +131,6 @@ class CircuitBreaker:
         """Return the messages of the last failures and of the last ban that concern a host."""
         causes = *(failures.cause for failures in self._concerning(host)), self.bans.cause(host)
         return [cause for cause in causes if cause]
-
-    @property
-    def closed(self) -> bool:
-        """Whether the breaker is closed for all hosts: neither open nor half-open."""
-        return all(failures.closed for failures in self._failures.values())
 
     def exhausted(self, host: str) -> bool:
         """Whether waiting for the egress is no use to a host.
@@ -187,10 +182,6 @@ class CircuitBreaker:
         for key in (None, host):
             self._failures.pop(key, None)
 
-    def banned(self, error: Banned, host: str, now: int) -> None:
-        """Block the egress for a host; see Bans."""
-        self.bans.add(error, host, now)
-
     def state(self, now: int) -> str:
         """Return the state in words, for reports.
 
@@ -206,8 +197,8 @@ class CircuitBreaker:
             return "ready"
         # What concerns all hosts comes first, then the longest pause.
         host = max(opened, key=lambda host: (host is None, opened[host]))
-        rest = opened[host] - now
-        state = f"resting {-(-rest // 1000)} s" if rest > 0 else "on probation"
+        left = opened[host] - now
+        state = f"circuit open {-(-left // 1000)} s" if left > 0 else "circuit half-open"
         return state if host is None else f"{state} for {redact(host.partition('://')[2])}"
 
     def _concerning(self, host: str) -> list[_Failures]:

@@ -11,14 +11,14 @@ import attrs
 
 from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE, RateBudget
 
-__all__ = ["LeftNote", "Note", "charge_note", "note_of"]
+__all__ = ["StoredUsageNote", "UsageNote", "charge_note", "note_of"]
 
 _ARRIVAL_TIME = 2_000
 """Milliseconds after which the last requests of a process that died have reached the exchange."""
 
 
 @attrs.frozen
-class Note:
+class UsageNote:
     """What the last holder of an address tells the next one.
 
     `spent` has pairs of an age in seconds and a weight. `closed` is the number of seconds for which the
@@ -27,7 +27,7 @@ class Note:
     `expires` is the number of seconds after which the exchange surely counts nothing of `spent`. The last
     holder knows that from the exchange's clock; the next one may have sent no request yet. None: unknown.
 
-    Example: `Note(spent=((12.0, 40),), expires=3.0)`: a weight of 40 was spent 12 seconds ago, and the
+    Example: `UsageNote(spent=((12.0, 40),), expires=3.0)`: a weight of 40 was spent 12 seconds ago, and the
     window in which the exchange counts it ends in 3 seconds.
     """
 
@@ -37,14 +37,14 @@ class Note:
     expires: float | None = None
 
 
-def note_of(budget: RateBudget, closed_until: int, now: int) -> Note:
+def note_of(budget: RateBudget, closed_until: int, now: int) -> UsageNote:
     """Return the note about an address that leaves this process at `now`, in UTC milliseconds."""
     spent = tuple(((now - received) / 1000, weight) for received, weight in budget.spent(now))
     closed = max(budget.blocked_until(now), closed_until)
-    return Note(spent, max(0, closed - now) / 1000, None, (budget.spent_until(now) - now) / 1000)
+    return UsageNote(spent, max(0, closed - now) / 1000, None, (budget.spent_until(now) - now) / 1000)
 
 
-def charge_note(budget: RateBudget, note: Note, now: int) -> None:
+def charge_note(budget: RateBudget, note: UsageNote, now: int) -> None:
     """Add what the last holder has spent to the budget of an address; `now` is UTC milliseconds.
 
     If that process died without a note, its last requests are unknown: the whole budget counts as spent,
@@ -60,13 +60,13 @@ def charge_note(budget: RateBudget, note: Note, now: int) -> None:
         if budget.pool.used_header is None:
             budget.charge(budget.pool.capacity, died)
         else:
-            budget.doubt()
+            budget.mark_unconfirmed()
             budget.block_until(died + _ARRIVAL_TIME)
 
 
 @attrs.define
-class LeftNote:
-    """A Note as a board stores it: with moments on the board's clock instead of ages, and its author."""
+class StoredUsageNote:
+    """A UsageNote as a board stores it: with moments on the board's clock instead of ages, and its author."""
 
     author: str
     spent: tuple[tuple[float, int], ...] = ()
@@ -75,7 +75,7 @@ class LeftNote:
     expires: float | None = None
 
     @classmethod
-    def of(cls, note: Note, author: str, now: float) -> LeftNote:
+    def of(cls, note: UsageNote, author: str, now: float) -> StoredUsageNote:
         """Turn the ages of a note into moments."""
         return cls(
             author,
@@ -85,18 +85,18 @@ class LeftNote:
             None if note.expires is None else now + note.expires,
         )
 
-    def note(self, now: float) -> Note:
+    def note(self, now: float) -> UsageNote:
         """Turn the moments into ages again."""
-        return Note(
+        return UsageNote(
             tuple((now - moment, weight) for moment, weight in self.spent),
             max(0.0, self.closed - now),
             None if self.vanished is None else now - self.vanished,
             None if self.expires is None else max(0.0, self.expires - now),
         )
 
-    def moved(self, step: float) -> LeftNote:
+    def shifted_by(self, step: float) -> StoredUsageNote:
         """Return the same note for a clock that was set by `step` seconds."""
-        return LeftNote(
+        return StoredUsageNote(
             self.author,
             tuple((moment + step, weight) for moment, weight in self.spent),
             self.closed + step,
@@ -104,11 +104,11 @@ class LeftNote:
             None if self.expires is None else self.expires + step,
         )
 
-    def united(self, other: LeftNote) -> LeftNote:
+    def merged_with(self, other: StoredUsageNote) -> StoredUsageNote:
         """Put two notes together. The author is "", so that the authors of both notes read the result."""
         vanished = [each.vanished for each in (self, other) if each.vanished is not None]
         expires = [each.expires for each in (self, other) if each.spent]
-        return LeftNote(
+        return StoredUsageNote(
             "",
             self.spent + other.spent,
             max(self.closed, other.closed),
@@ -116,7 +116,7 @@ class LeftNote:
             None if None in expires else max(filter(None, expires), default=None),
         )
 
-    def over(self, now: float, period: float) -> bool:
+    def is_expired(self, now: float, period: float) -> bool:
         """Whether the exchange no longer counts anything of the note."""
         moments = [moment for moment, _ in self.spent]
         if self.vanished is not None:

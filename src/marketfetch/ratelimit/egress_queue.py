@@ -17,7 +17,8 @@ from marketfetch.values.http import LimitPool
 
 __all__ = ["Claim", "EgressQueue", "EgressSlot"]
 
-_SOON = 20  # ms; before so short a wait not every slot is looked at
+_MAX_UNCHECKED_WAIT = 20
+"""Milliseconds: before a wait up to this not every slot is checked."""
 
 
 @attrs.define(eq=False)
@@ -95,8 +96,6 @@ class EgressQueue:
     >>> acquired = [queue.acquire(weight=4, host="", now=0) for _ in range(5)]
     >>> [slot and slot.number for slot in acquired]
     [0, 1, 0, 1, None]
-    >>> queue
-    <EgressQueue calls: 2 egresses, 2 closed, 0 open, 16 of 20 spent>
     """
 
     def __init__(self, pool: LimitPool, slots: Sequence[EgressSlot]) -> None:
@@ -146,7 +145,7 @@ class EgressQueue:
         clock may be known better by now. So before a longer wait every slot is looked at, and each that can
         serve is queued.
         """
-        if self._later and self._later[0][0] <= now + _SOON:
+        if self._later and self._later[0][0] <= now + _MAX_UNCHECKED_WAIT:
             return self._later[0][0]
         soonest = UNKNOWN_UNTIL_RESPONSE
         for slot in self.slots:
@@ -171,11 +170,3 @@ class EgressQueue:
         if len(self._ready) > 4 * len(self.slots) + 100:  # entries far down are old ones that are never met
             self._ready = [entry for entry in self._ready if entry[1] == self.slots[entry[2]].version]
             heapify(self._ready)
-
-    def __repr__(self) -> str:
-        closed = sum(slot.breaker.closed for slot in self.slots)
-        spent = sum(slot.budget.counted for slot in self.slots)
-        return (
-            f"<{type(self).__name__} {self.pool.name}: {len(self.slots)} egresses, {closed} closed, "
-            f"{len(self.slots) - closed} open, {spent:,} of {len(self.slots) * self.pool.capacity:,} spent>"
-        )

@@ -15,7 +15,7 @@ from marketfetch.ratelimit.budget import RateBudget, usable
 from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
 from marketfetch.ratelimit.egress_queue import EgressQueue, EgressSlot
 
-__all__ = ["Load", "forecast", "roughly"]
+__all__ = ["Load", "estimate_seconds", "forecast"]
 
 _MAX_STEPS = 5_000
 
@@ -56,7 +56,7 @@ class _Group:
     sent: int
 
 
-def roughly(budgets: Sequence[RateBudget], load: Load, now: int) -> float:
+def estimate_seconds(budgets: Sequence[RateBudget], load: Load, now: int) -> float:
     """Return about how many seconds it is from now to the last answer, without following the requests.
 
     A run in progress asks for it again and again, and `forecast` takes tens of milliseconds. What has room is
@@ -69,7 +69,7 @@ def roughly(budgets: Sequence[RateBudget], load: Load, now: int) -> float:
     >>> budget = RateBudget(LimitPool("calls", 1000, 60_000), ServerClock())
     >>> budget.charge(295, received=0)
     >>> load = Load(requests=1000, weight=1000, seconds=10.0, latency=0.1, concurrency=10)
-    >>> round(roughly([budget], load, now=30_000))
+    >>> round(estimate_seconds([budget], load, now=30_000))
     33
     """
     if not budgets:
@@ -77,18 +77,18 @@ def roughly(budgets: Sequence[RateBudget], load: Load, now: int) -> float:
     pool, one = budgets[0].pool, max(1, -(-load.weight // load.requests))
     each = max(one, usable(pool) // one * one)
     ready = [budget for budget in budgets if budget.blocked_until(now) <= now]
-    rest = load.weight - sum(max(0, usable(pool) - budget.used(now)) // one * one for budget in ready)
+    remaining = load.weight - sum(max(0, usable(pool) - budget.used(now)) // one * one for budget in ready)
     seconds = load.seconds
     if pool.burst is not None:
         most = pool.burst.capacity * len(budgets)
         seconds = max(seconds, load.weight * pool.burst.period / most / 1000)
-    if rest <= 0:
+    if remaining <= 0:
         return seconds
     ends = sorted(max(budget.spent_until(now), budget.blocked_until(now)) for budget in budgets)
 
     def waiting_for(count: int) -> float:
-        """Return when the last answer comes if those egresses serve the rest that have room first."""
-        periods, last = divmod(rest - 1, each * count)
+        """Return when the last answer comes if the egresses that have room first serve what remains."""
+        periods, last = divmod(remaining - 1, each * count)
         waited = sum(ends[:count]) / count - now + periods * pool.period
         return waited / 1000 + load.seconds * (last + 1) / load.weight
 
@@ -138,11 +138,11 @@ def forecast(budgets: Sequence[RateBudget], load: Load, now: int) -> float:
             at = max(at, min([soonest, *(group.received for group in in_flight[:1])]))
             continue
         more = min(most - 1, load.requests - sent - 1, slot.budget.room // heaviest)
-        rest = load.weight_of(sent + 1, max(0, more))
-        if more > 0 and slot.budget.available_at(rest, moment) <= moment:
-            slot.budget.spend(rest)
-            slot.spent += rest
-            weight += rest
+        more_weight = load.weight_of(sent + 1, max(0, more))
+        if more > 0 and slot.budget.available_at(more_weight, moment) <= moment:
+            slot.budget.spend(more_weight)
+            slot.spent += more_weight
+            weight += more_weight
             queue.queue(slot.number)
         else:
             more = 0

@@ -7,7 +7,7 @@ from math import ceil, floor
 import attrs
 
 from marketfetch.values.spans import SECOND
-from marketfetch.values.times import Clock, steady_clock
+from marketfetch.values.times import Clock, SteadyClock
 
 __all__ = ["ServerClock"]
 
@@ -54,7 +54,7 @@ class ServerClock:
     offset to one second plus the round trip, and the intersection of many headers to a few milliseconds; one
     answer of the time route bounds it to the round trip.
 
-    An answer that contradicts the bounds is the rival of the answers before it. The next answer decides
+    An answer that contradicts the bounds conflicts with the answers before it. The next answer decides
     between the two; until then `earliest` and `latest` hold for both. A proxy may rewrite all headers: they
     never replace what the time route said, and its answer replaces what they said.
 
@@ -72,12 +72,12 @@ class ServerClock:
     (14308, 14332, True)
     """
 
-    local: Clock = attrs.field(factory=steady_clock)
+    local: Clock = attrs.field(factory=SteadyClock)
     """The clock with which answers are timed; it must not jump."""
     latency: float = attrs.field(default=0.1, init=False)
     """Seconds in which the time route last answered; a guess before that."""
     _bounds: tuple[_Bounds | None, _Bounds | None] = attrs.field(default=(None, None), init=False)
-    """What is believed, and its rival."""
+    """The accepted bounds, and those that conflict with them."""
 
     @property
     def known(self) -> bool:
@@ -87,8 +87,8 @@ class ServerClock:
     @property
     def confirmed(self) -> bool:
         """Whether the time route has told the time, and no answer since contradicts it."""
-        believed, rival = self._bounds
-        return believed is not None and believed.exact and rival is None
+        accepted, conflicting = self._bounds
+        return accepted is not None and accepted.exact and conflicting is None
 
     def observe(self, sent: int, received: int, time: int, *, exact: bool = False) -> None:
         """Narrow the bounds by an answer; `sent` and `received` are local times.
@@ -97,22 +97,22 @@ class ServerClock:
         """
         at = received + 1  # both times were cut to milliseconds: the later one has to be rounded up
         answer = _Bounds(at, time - at, time + (1 if exact else SECOND) - sent, exact)
-        believed, rival = self._bounds
-        if believed is None:
+        accepted, conflicting = self._bounds
+        if accepted is None:
             self._bounds = answer, None
-        elif both := believed & answer:
+        elif both := accepted & answer:
             self._bounds = both, None
-        elif exact and not believed.exact:
-            self._bounds = answer, believed
-        elif rival and (both := rival & answer) and both.exact >= believed.exact:
+        elif exact and not accepted.exact:
+            self._bounds = answer, accepted
+        elif conflicting and (both := conflicting & answer) and both.exact >= accepted.exact:
             self._bounds = both, None
         else:
-            self._bounds = believed, answer
+            self._bounds = accepted, answer
 
-    def believed(self, local: int) -> int:
-        """Return the earliest time of the server by the believed bounds alone; the rival is left out."""
-        believed, _ = self._bounds
-        return local if believed is None else believed.earliest(local)
+    def earliest_accepted(self, local: int) -> int:
+        """Return the earliest time of the server by the accepted bounds, without the conflicting ones."""
+        accepted, _ = self._bounds
+        return local if accepted is None else accepted.earliest(local)
 
     def earliest(self, local: int) -> int:
         """Return the earliest time that the server's clock may show at a local time."""
@@ -129,7 +129,7 @@ class ServerClock:
 
     @property
     def _possible(self) -> _Bounds:
-        believed, rival = self._bounds
-        if believed is None:
+        accepted, conflicting = self._bounds
+        if accepted is None:
             return _Bounds(0, 0.0, 0.0)
-        return believed if rival is None else believed | rival
+        return accepted if conflicting is None else accepted | conflicting

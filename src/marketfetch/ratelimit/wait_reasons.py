@@ -11,17 +11,17 @@ from marketfetch.values.spans import SECOND
 
 __all__ = ["Wait", "title"]
 
-_LONG = 3 * SECOND
-"""A wait that ends within this time is not shown."""
-_UNKNOWN = SECOND
-"""A wait whose end is not known is shown after this time."""
+_MIN_SHOWN_WAIT = 3 * SECOND
+"""Milliseconds: a shorter wait is not shown."""
+_MIN_UNKNOWN_WAIT = SECOND
+"""Milliseconds after which a wait is shown whose end is not known."""
 
 
 def title(pool: LimitPool) -> str:
     """Return the name of a limit pool as people read it.
 
-    >>> title(LimitPool("binance-usdm weight", 2400, 60_000)), title(LimitPool("calls", 10, 1_000))
-    ('the weight limit of binance-usdm', 'the limit calls')
+    >>> title(LimitPool("binance-futures weight", 2400, 60_000)), title(LimitPool("calls", 10, 1_000))
+    ('the weight limit of binance-futures', 'the limit calls')
     """
     exchange, space, limit = pool.name.partition(" ")
     return f"the {limit} limit of {exchange}" if space else f"the limit {pool.name}"
@@ -34,27 +34,27 @@ class Wait:
     >>> from marketfetch.ratelimit.budget import RateBudget
     >>> from marketfetch.ratelimit.server_clock import ServerClock
     >>> from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
-    >>> pool = LimitPool("binance-usdm weight", 2400, 60_000)
+    >>> pool = LimitPool("binance-futures weight", 2400, 60_000)
     >>> slot = EgressSlot(0, CircuitBreaker(), RateBudget(pool, ServerClock()))
     >>> slot.budget.charge(2_388, received=0)
     >>> wait = Wait(EgressQueue(pool, [slot]), weight=2, host="", since=39_001)
     >>> wait.reason(now=39_001)
-    'waiting 21 s for the weight limit of binance-usdm (2,388 of 2,388 used)'
+    'waiting 21 s for the weight limit of binance-futures (2,388 of 2,388 used)'
     """
 
     queue: EgressQueue
     weight: int
     host: str
     since: int
-    told: bool = attrs.field(default=False, init=False)
+    reported: bool = attrs.field(default=False, init=False)
     """Whether the listeners have been told of this wait."""
 
     def is_long(self, now: int) -> bool:
         """Whether the wait is so long that the listeners should be told of it."""
         moment = self._moment(now)
         if moment == UNKNOWN_UNTIL_RESPONSE:  # a response or another process ends the wait, mostly at once
-            return now - self.since >= _UNKNOWN
-        return moment - self.since >= _LONG
+            return now - self.since >= _MIN_UNKNOWN_WAIT
+        return moment - self.since >= _MIN_SHOWN_WAIT
 
     def reason(self, now: int, away: str = "") -> str:
         """Say what the request waits for, and how long if that is known.
@@ -71,7 +71,7 @@ class Wait:
         moment = self._moment(now)
         span = "" if moment == UNKNOWN_UNTIL_RESPONSE else f" {max(1, round((moment - now) / 1000))} s"
         if not fit:
-            return f"waiting{span} for an egress: each of the {len(claimed)} rests or is banned"
+            return f"waiting{span} for an egress: each of the {len(claimed)} is paused or banned"
         used = sum(slot.budget.used(now) for slot in fit)
         return f"waiting{span} for {title(pool)} ({used:,} of {len(fit) * usable(pool):,} used)"
 

@@ -14,19 +14,26 @@ from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Writer
 from marketfetch.redaction import Secret, redact
 from marketfetch.sinks.merging import merge
-from marketfetch.sinks.provenance import by_span, remembered
-from marketfetch.sinks.rejected_rows import reach, still_rejected
-from marketfetch.sinks.sql.coverage_segments import SEGMENT_SPANS, changed, hull, joined, split, touched
+from marketfetch.sinks.provenance import by_span, without_forgotten
+from marketfetch.sinks.rejected_rows import batch_hull, still_rejected
+from marketfetch.sinks.sql.coverage_segments import (
+    SEGMENT_SPANS,
+    hull,
+    join_segments,
+    split,
+    touched_slice,
+    unite_segments,
+)
 from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
-from marketfetch.values.pages import Batch, Columns, RejectedRow
+from marketfetch.values.pages import Batch, Columns, RejectedRow, in_spans
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["MemorySink"]
 
-_FEW = 64
+_MAX_PARTS = 64
 """The most parts of a series that are kept before they are joined; reading joins them, too."""
 
 
@@ -40,12 +47,12 @@ class _StoredSeries:
 
     @property
     def coverage(self) -> Coverage:
-        return joined(self.segments)
+        return join_segments(self.segments)
 
     def add(self, batch: Batch) -> None:
         if batch.provenance is not None:
             self.files[batch.provenance.key] = batch.provenance
-        span = reach(batch)
+        span = batch_hull(batch)
         if span is None:
             return
         if self._follows(span) and len(batch.coverage.covered) + len(batch.coverage.empty) > SEGMENT_SPANS:
@@ -54,12 +61,12 @@ class _StoredSeries:
             if batch.rejected:
                 self.rejected += sorted(still_rejected(batch.rejected, batch.coverage.present))
             return
-        place = touched(self.segments, span)
-        before = self.segments[place]
-        after = self.segments[place] = changed(before, batch.coverage)
+        touched = touched_slice(self.segments, span)
+        before = self.segments[touched]
+        after = self.segments[touched] = unite_segments(before, batch.coverage)
         if batch.rejected or any(segment.unusable for segment in before):
             rows = self.rejected_inside(span)
-            present = joined(after).within(span).present
+            present = join_segments(after).within(span).present
             self.rejected[rows] = sorted(still_rejected({*self.rejected[rows], *batch.rejected}, present))
 
     def _follows(self, span: Span) -> bool:
@@ -70,24 +77,20 @@ class _StoredSeries:
         span = spans.hull
         if span is None:
             return
-        place = touched(self.segments, span)
-        self.segments[place] = split(joined(self.segments[place]).without(spans))
+        touched = touched_slice(self.segments, span)
+        self.segments[touched] = split(join_segments(self.segments[touched]).without(spans))
         self.rejected = [row for row in self.rejected if row.time not in spans]
-        self.files = {entry.key: entry for entry in remembered(self.files.values(), spans)}
+        self.files = {entry.key: entry for entry in without_forgotten(self.files.values(), spans)}
 
     def drop_rows(self, dataset: Dataset, spans: SpanSet) -> None:
-        rows = self.joined(dataset)
-        kept = np.ones(len(rows), np.bool_)
-        for span in spans:
-            first, end = np.searchsorted(rows.times, (span.start, span.end))
-            kept[first:end] = False
-        self.parts = [rows.take(kept)]
+        rows = self.join_rows(dataset)
+        self.parts = [rows.take(~in_spans(rows.times, spans))]
 
     def rejected_inside(self, span: Span) -> slice:
         first, end = (bisect_left(self.rejected, moment, key=_time) for moment in (span.start, span.end))
         return slice(first, end)
 
-    def joined(self, dataset: Dataset) -> Columns:
+    def join_rows(self, dataset: Dataset) -> Columns:
         if len(self.parts) != 1:
             self.parts = [merge(self.parts, dataset)]
         return self.parts[0]
@@ -145,9 +148,9 @@ class MemorySink:
     def read(self, series: Series, span: Span) -> Columns:
         """Return a copy of the rows of a series inside a span."""
         with self._lock:
-            held = self._series.get(series, _StoredSeries()).joined(series.dataset)
-        first, last = np.searchsorted(held.times, (span.start, span.end))
-        return _copied(held.take(slice(int(first), int(last))))
+            rows = self._series.get(series, _StoredSeries()).join_rows(series.dataset)
+        first, last = np.searchsorted(rows.times, (span.start, span.end))
+        return _copy(rows.take(slice(int(first), int(last))))
 
     def series(self) -> Collection[Series]:
         """Return every stored series that has coverage; see SupportsLatest."""
@@ -157,8 +160,10 @@ class MemorySink:
     def latest(self, series: Collection[Series], limit: int) -> Mapping[Series, Columns]:
         """Return a copy of the newest rows of each series; see SupportsLatest."""
         with self._lock:
-            held = {line: self._series.get(line, _StoredSeries()).joined(line.dataset) for line in series}
-        return {line: _copied(rows.take(slice(-limit, None))) for line, rows in held.items()}
+            newest = {
+                line: self._series.get(line, _StoredSeries()).join_rows(line.dataset) for line in series
+            }
+        return {line: _copy(rows.take(slice(-limit, None))) for line, rows in newest.items()}
 
     def rejected(self, series: Series, span: Span) -> Sequence[RejectedRow]:
         """Return the rejected rows of a series whose times lie inside a span, sorted by time."""
@@ -183,9 +188,9 @@ class MemorySink:
         with self._lock:
             stored = self._series.setdefault(batch.series, _StoredSeries())
             if batch.rows:
-                stored.parts.append(_copied(batch.columns))
-            if len(stored.parts) > _FEW:
-                stored.joined(batch.series.dataset)
+                stored.parts.append(_copy(batch.columns))
+            if len(stored.parts) > _MAX_PARTS:
+                stored.join_rows(batch.series.dataset)
             stored.add(batch)
 
     def __repr__(self) -> str:
@@ -196,6 +201,6 @@ def _time(row: RejectedRow) -> int:
     return row.time
 
 
-def _copied(rows: Columns) -> Columns:
+def _copy(rows: Columns) -> Columns:
     """Copy the arrays, which the caller may change later."""
     return Columns(rows.times.copy(), rows.values.copy())

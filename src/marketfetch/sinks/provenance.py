@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from marketfetch.values.archives import Provenance
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["FILE_COLUMNS", "by_span", "dump_file", "load_file", "remembered"]
+__all__ = ["FILE_COLUMNS", "by_span", "dump_file", "load_file", "without_forgotten"]
 
 FILE_COLUMNS = ("file_key", "start_time", "end_time", "size", "modified", "digest", "verified")
 """The names of the values of `dump_file`."""
@@ -38,11 +38,11 @@ def by_span(entries: Iterable[Provenance]) -> list[Provenance]:
     return sorted(entries, key=lambda entry: (entry.span, entry.key))
 
 
-def remembered(entries: Iterable[Provenance], forgotten: SpanSet) -> list[Provenance]:
+def without_forgotten(entries: Iterable[Provenance], forgotten: SpanSet) -> list[Provenance]:
     """Return the entries of files that the forgotten spans do not contain as a whole.
 
     >>> day = Provenance("a.zip", Span(0, 86_400_000), 512, 0, "9f86d0", verified=True)
-    >>> [len(remembered([day], SpanSet.of(Span(0, end)))) for end in (60_000, 86_400_000)]
+    >>> [len(without_forgotten([day], SpanSet.of(Span(0, end)))) for end in (60_000, 86_400_000)]
     [1, 0]
     """
     return [entry for entry in entries if SpanSet.of(entry.span) - forgotten]

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from marketfetch.values.pages import Batch, RejectedRow
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["reach", "still_rejected"]
+__all__ = ["batch_hull", "still_rejected"]
 
 
-def reach(batch: Batch) -> Span | None:
+def batch_hull(batch: Batch) -> Span | None:
     """Return the span from the first to the last moment that a batch covers or rejects, if any."""
     rejected = SpanSet(tuple(Span(row.time, row.time + 1) for row in batch.rejected))
     return (rejected | SpanSet.of(batch.coverage.covered.hull)).hull

@@ -9,7 +9,18 @@ from marketfetch.errors import SinkError
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, format_utc
 
-__all__ = ["forget_command", "newer_format"]
+__all__ = ["arguments_for", "forget_command", "newer_format_error"]
+
+
+def arguments_for(series: Series, span: Span) -> list[str]:
+    """Return the command-line options that select a span of a series, without `--to`.
+
+    >>> arguments_for(Series.of("okx", "funding_rate", "BTC-USDT-SWAP", "1m"), Span(0, 60_000))[4:]
+    ['--symbol', 'BTC-USDT-SWAP', '--start', '1970-01-01T00:00:00Z', '--end', '1970-01-01T00:01:00Z']
+    """
+    interval = [] if series.dataset.event else ["--interval", series.interval.name]
+    names = ["--exchange", series.exchange, "--dataset", series.dataset.name, "--symbol", series.symbol]
+    return [*names, *interval, "--start", format_utc(span.start), "--end", format_utc(span.end)]
 
 
 def forget_command(root: Path, series: Series, span: Span) -> str:
@@ -20,21 +31,18 @@ def forget_command(root: Path, series: Series, span: Span) -> str:
     marketfetch forget --to parquet:market --exchange okx --dataset ohlcv --symbol BTC-USDT --interval 1m
     --start 1970-01-01T00:00:00Z --end 1970-01-01T00:01:00Z --rows
     """
-    words = ["marketfetch", "forget", "--to", f"parquet:{root}"]
-    words += ["--exchange", series.exchange, "--dataset", series.dataset.name, "--symbol", series.symbol]
-    words += [] if series.interval.is_event else ["--interval", series.interval.name]
-    words += ["--start", format_utc(span.start), "--end", format_utc(span.end), "--rows"]
-    return command_text(words)
+    to = ["--to", f"parquet:{root}"]
+    return command_text(["marketfetch", "forget", *to, *arguments_for(series, span), "--rows"])
 
 
-def newer_format(place: object, found: object, known: int, otherwise: str = "") -> SinkError:
+def newer_format_error(store: object, found: object, known: int, otherwise: str = "") -> SinkError:
     """Return the error for a store whose format only a later version of marketfetch knows.
 
-    >>> print(newer_format("market.db", 3, 2, ", or name another file"))
+    >>> print(newer_format_error("market.db", 3, 2, ", or name another file"))
     market.db was written by a newer marketfetch (format 3; this one knows 2): upgrade marketfetch, or name
     another file
     """
     return SinkError(
-        f"{place} was written by a newer marketfetch (format {found}; this one knows {known}): "
+        f"{store} was written by a newer marketfetch (format {found}; this one knows {known}): "
         f"upgrade marketfetch{otherwise}"
     )

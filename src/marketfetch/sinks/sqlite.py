@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -16,21 +17,21 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.common.local_resources import descriptors_used_up, exhausted
+from marketfetch.common.local_resources import descriptors_used_up, resource_remedy
 from marketfetch.errors import ConfigurationError, RowsRefused, SinkError, SinkUnavailable
 from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT
 from marketfetch.sinks.files.fork_guard import OPEN_FILES
 from marketfetch.sinks.sql.file_store import SqlFileStore
 from marketfetch.sinks.sql.file_tables import FileTable, LabelledRows, RowQuery
 from marketfetch.sinks.sql.identifiers import quoted, schema_and_table
-from marketfetch.sinks.sql.statements import last, on_conflict
+from marketfetch.sinks.sql.statements import limit_clause, on_conflict
 from marketfetch.sinks.sql.text_times import TextTime
 from marketfetch.values.pages import Columns
 from marketfetch.values.spans import Span
 
 __all__ = ["SQLiteSink"]
 
-_TOGETHER = 30
+_ROWS_PER_STATEMENT = 30
 """Rows in one statement: the overhead of a statement is about that of a row."""
 
 
@@ -54,6 +55,13 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
     SQLiteSink('market.db')
     """
 
+    _scheme = "sqlite"
+    _clustered = True
+    _time_type = "BIGINT"
+    _typed = False
+    # What ORDER BY open_time DESC LIMIT needs: rows lie in the order of the number, not of the text.
+    _view_columns = MappingProxyType({"open_time_ms": "open_time"})
+
     @property
     def batch_rows(self) -> int:
         """Rows of one batch: more are hardly faster, and take more memory."""
@@ -63,18 +71,6 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
     def transaction_rows(self) -> int:
         """Rows of one transaction: small batches of many series wait for the disk once, not one by one."""
         return self.batch_rows
-
-    @property
-    def _scheme(self) -> str:
-        return "sqlite"
-
-    @property
-    def _clustered(self) -> bool:
-        return True
-
-    @property
-    def _time_type(self) -> str:
-        return "BIGINT"
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
@@ -119,15 +115,15 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
         try:
             yield
         except sqlite3.Error as error:
-            raise self._explained(error) from error
+            raise self._sink_error(error) from error
 
-    def _explained(self, error: sqlite3.Error) -> SinkError:  # noqa: C901  # one case a cause
+    def _sink_error(self, error: sqlite3.Error) -> SinkError:  # noqa: C901  # one case a cause
         message = f"{self.path}: {error}"
         primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the upper bits are the extended code
         if primary in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR} and descriptors_used_up():
-            return SinkUnavailable(f"{message}; {exhausted(errno.EMFILE)}")
+            return SinkUnavailable(f"{message}; {resource_remedy(errno.EMFILE)}")
         if primary == sqlite3.SQLITE_NOMEM:
-            return SinkUnavailable(f"{message}; {exhausted(errno.ENOMEM)}")
+            return SinkUnavailable(f"{message}; {resource_remedy(errno.ENOMEM)}")
         match primary:
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 return SinkUnavailable(f"{message}; another process holds it for long: end it, or run again")
@@ -186,11 +182,6 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
             "printf('.%03d', r.open_time % 1000)"
         )
 
-    @property
-    def _view_columns(self) -> dict[str, str]:
-        # What ORDER BY open_time DESC LIMIT needs: rows lie in the order of the number, not of the text.
-        return {"open_time_ms": "open_time"}
-
     def _check(self, connection: sqlite3.Connection, table: FileTable) -> None:
         self._text_time(connection, table)
         for name in table.labels:
@@ -222,10 +213,13 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
             if form is None:
                 times: NDArray[np.int64] | NDArray[np.str_] = table.to_db_rows(rows.times)
             else:
-                times = form.written(rows.times, column=_title(table))
+                times = form.format_times(rows.times, column=_title(table))
             values = rows.values[table.value_indexes].T
-            pieces = (slice(start, start + _TOGETHER) for start in range(0, len(times), _TOGETHER))
-            lines = (_flat(part.labels, times[piece], values[piece]) for piece in pieces)
+            pieces = (
+                slice(start, start + _ROWS_PER_STATEMENT)
+                for start in range(0, len(times), _ROWS_PER_STATEMENT)
+            )
+            lines = (_flatten(part.labels, times[piece], values[piece]) for piece in pieces)
             for length, group in groupby(lines, len):  # the last piece may be shorter
                 count = length // (len(table.key) + len(table.columns))
                 connection.executemany(_upsert(table, count), group)
@@ -236,11 +230,11 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
         where = table.with_values("?")
         found = connection.execute(
             f"SELECT {', '.join(selected)} FROM {table.relation} WHERE {where} "
-            f"ORDER BY {time}{last(query.newest)}",
+            f"ORDER BY {time}{limit_clause(query.newest_limit)}",
             [*table.values(query.series, query.series_id), *self._bounds(connection, table, query.span)],
         )
         row: Any = np.dtype((np.float64, 1 + len(table.columns)))  # no type can say this
-        rows = np.fromiter(found, row)[:: 1 if query.newest is None else -1]
+        rows = np.fromiter(found, row)[:: 1 if query.newest_limit is None else -1]
         if form is not None:
             return attrs.evolve(table, mapping=None).from_db_rows(query.series.dataset, rows)
         return table.from_db_rows(query.series.dataset, rows)
@@ -304,7 +298,7 @@ def _in_wal_mode(path: Path) -> bool:
         return False  # SQLite says what is wrong with it
 
 
-def _flat(
+def _flatten(
     labels: Sequence[int | str | None],
     times: NDArray[np.int64] | NDArray[np.str_],
     values: NDArray[np.float64],

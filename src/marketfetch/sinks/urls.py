@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import PureWindowsPath
-from typing import Any
 
-from marketfetch.common.optional_packages import plug_ins
-from marketfetch.errors import ConfigurationError, unknown
+from marketfetch.common.optional_packages import load_plug_in, scheme_of
+from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Sink
 from marketfetch.redaction import Secret
 
 __all__ = ["sink_from"]
-
-_GROUP = "marketfetch.sinks"
 
 
 def sink_from(text: str | Secret, argument: str = "to") -> Sink:
@@ -26,26 +23,13 @@ def sink_from(text: str | Secret, argument: str = "to") -> Sink:
     SQLiteSink('market.db')
     """
     text = Secret.of(text)  # under the same name: debuggers show the values that a raising frame holds
-    scheme = _scheme(text)
+    scheme = scheme_of(text)
     if not scheme:
         raise ConfigurationError(
             f"{argument}: name a kind of store and its place, such as "
             f"{_meant(text) or 'duckdb:market.duckdb'}"
         )
-    if scheme == "postgres":  # libpq takes both spellings
-        scheme = "postgresql"
-    found = list(plug_ins(_GROUP).select(name=scheme))
-    if not found:
-        raise unknown(argument, scheme, plug_ins(_GROUP).names)
-    entry = found[0]
-    try:
-        kind: Any = entry.load()
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(
-            f"{argument}: the plug-in {scheme} ({entry.value}) cannot be loaded: {error}; install it anew"
-        ) from error
-    if not callable(getattr(kind, "from_url", None)):
-        raise ConfigurationError(f"{argument}: the plug-in {scheme} ({entry.value}) has no from_url(text)")
+    kind = load_plug_in("marketfetch.sinks", argument, scheme, method="from_url")
     sink: Sink = kind.from_url(text.reveal())
     return sink
 
@@ -56,12 +40,3 @@ def _meant(text: Secret) -> str:
     kind = name.rpartition(".")[2]
     rest = name.removeprefix(PureWindowsPath(name).drive)
     return f"{kind}:{name}" if kind in {"duckdb", "sqlite"} and not set(rest) & set(":@= ") else ""
-
-
-def _scheme(text: Secret) -> str:
-    """Return the text before the first colon if it can be a scheme.
-
-    Other text may be part of a credential. One letter is a drive of Windows.
-    """
-    scheme, colon, _ = text.reveal().partition(":")
-    return scheme if colon and len(scheme) > 1 and scheme.replace("-", "").isalnum() else ""

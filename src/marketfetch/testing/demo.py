@@ -23,7 +23,7 @@ from marketfetch.common import event_loop
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import BatchWritten, Event, Listener, RoundStarted
 from marketfetch.exchange import Exchange
-from marketfetch.listeners.background import BackgroundListener
+from marketfetch.listeners.background import BackgroundQueue
 from marketfetch.listeners.progress import progress_to
 from marketfetch.listeners.terminals import has_styles
 from marketfetch.listeners.text import headline, pluralize
@@ -72,7 +72,7 @@ _LIVE = """\
 
 
 def run(*, days: int = 150, keep: Path | None = None) -> int:
-    """Show the library at work, telling each step on standard output; return the exit code.
+    """Show the library at work, explaining each step on standard output; return the exit code.
 
     `keep` is where the DuckDB file shall stay; without it, it is gone afterwards. Raises ConfigurationError
     for a file that exists: made-up candles must not get between real ones.
@@ -90,18 +90,18 @@ def run(*, days: int = 150, keep: Path | None = None) -> int:
         ) as (exchange, archive),
         LocalProxies(_PROXIES) as proxies,
     ):
-        job = _Job(
+        job = _DemoJob(
             exchange_from("binance-usdm", exchange.base_url, archive.base_url),
             tuple(proxies.urls),
             keep or Path(folder) / "market.duckdb",
             start,
         )
         _introduce(job, exchange, archive)
-        return _tell(job, exchange, proxies)
+        return _run_and_explain(job, exchange, proxies)
 
 
 @attrs.frozen
-class _Job:
+class _DemoJob:
     """The job of the demonstration, as a service would write it."""
 
     exchange: Exchange
@@ -131,9 +131,9 @@ class _Job:
             return event_loop.run(pipeline.run)
 
 
-def _introduce(job: _Job, exchange: SimulatedExchange, archive: SimulatedArchive) -> None:
-    """Say what there is, and render the files that a listing would render while the run waits for it."""
-    _say(
+def _introduce(job: _DemoJob, exchange: SimulatedExchange, archive: SimulatedArchive) -> None:
+    """Explain the setting, and render the files that a listing would render while the run waits for it."""
+    _print_step(
         f"A simulated Binance USD-M at {exchange.base_url}: {len(_SYMBOLS)} symbols, 20 ms away, with the"
         f" published limits for each address. {_PROXIES} local proxies are {_PROXIES} addresses more."
     )
@@ -142,38 +142,39 @@ def _introduce(job: _Job, exchange: SimulatedExchange, archive: SimulatedArchive
         archive.read(key)
     count = sum(key.endswith(".zip") for key in keys)
     files = f"{pluralize(count, 'monthly file')} of them, with checksums" if count else "no whole month yet"
-    _say(f"Its archive at {archive.base_url} has {files}.")
-    _say(
+    _print_step(f"Its archive at {archive.base_url} has {files}.")
+    _print_step(
         f"Wanted: 1m candles and premium index from {job.start} up to now, and MT, the mean of"
         f" {len(_MT.members)} symbols. Whole months are read from files, the rest comes from the API. To make"
         " it harder, a proxy dies when a third of that rest is there."
     )
 
 
-def _tell(job: _Job, exchange: SimulatedExchange, proxies: Sequence[LocalProxy]) -> int:
-    with _ProxyFailure(proxies[1]) as mishap:
-        first = job.run(mishap)
+def _run_and_explain(job: _DemoJob, exchange: SimulatedExchange, proxies: Sequence[LocalProxy]) -> int:
+    with _ProxyFailure(proxies[1]) as proxy_failure:
+        first = job.run(proxy_failure)
     print_document(report_page(first), sys.stdout)
-    endpoint, several = job.exchange.endpoint("ohlcv"), 1 + len(proxies)
-    alone, together = (_api_seconds(first.rows_written, endpoint, count) / 60 for count in (1, several))
+    endpoint, addresses = job.exchange.endpoint("ohlcv"), 1 + len(proxies)
+    alone, together = (_api_seconds(first.rows_written, endpoint, count) / 60 for count in (1, addresses))
     if first.archive.files:  # a few days are sooner had from the API
-        _say(
+        _print_step(
             f"{first.archive.rows:,} rows came from {pluralize(first.archive.files, 'file')}. For all rows"
             f" the API alone needs at least {alone:.1f} minutes on one address, {together:.1f} on these"
-            f" {several} (computed from the published limits: pages × weight ÷ budget)."
+            f" {addresses} (computed from the published limits: pages × weight ÷ budget)."
         )
-    refused = sum(count for status, count in exchange.record.statuses.items() if status in {418, 429})
-    _say(
-        f"The exchange counted, too: {pluralize(exchange.record.total, 'request')}, {refused} above a limit."
+    refused = sum(count for status, count in exchange.request_log.statuses.items() if status in {418, 429})
+    _print_step(
+        f"The exchange counted, too: {pluralize(exchange.request_log.total, 'request')},"
+        f" {refused} above a limit."
     )
     size = job.path.stat().st_size / 2**20
-    _say(f"The rows are in a DuckDB file ({size:.0f} MiB; `marketfetch demo --keep FILE` keeps it):")
+    _print_step(f"The rows are in a DuckDB file ({size:.0f} MiB; `marketfetch demo --keep FILE` keeps it):")
     _write(f"{_SELECT}\n")
     print_document(Document("", [_select(job.path)]), sys.stdout)
-    _say("The same again, which asks for nothing but what has closed meanwhile:")
+    _print_step("The same again, which asks for nothing but what has closed meanwhile:")
     again = job.run()
     _write(_wrapped(headline(again), "  "))
-    _say("For the live exchange it is one line:")
+    _print_step("For the live exchange it is one line:")
     _write(_LIVE + "\n")
     return 0 if first.complete and again.complete else 1
 
@@ -203,7 +204,7 @@ def _cell(value: object) -> str:
     return f"{value:,.9g}" if isinstance(value, int | float) else str(value)
 
 
-class _ProxyFailure(BackgroundListener[ProxyMode]):
+class _ProxyFailure(BackgroundQueue[ProxyMode]):
     """A listener that switches a proxy off when a third of the rows of the API is written."""
 
     def __init__(self, proxy: LocalProxy) -> None:
@@ -218,12 +219,12 @@ class _ProxyFailure(BackgroundListener[ProxyMode]):
                 self._left -= event.batch.rows
                 if self._left <= 0:
                     # It waits for the proxy's connections, which an event loop must not.
-                    self._queue.submit(ProxyMode.REFUSE)
+                    self.submit(ProxyMode.REFUSE)
             case _:
                 pass
 
 
-def _say(text: str) -> None:
+def _print_step(text: str) -> None:
     mark = "\x1b[1;36m>\x1b[0m" if has_styles(sys.stdout) else ">"
     _write(f"\n{mark} {_wrapped(text, '  ').lstrip()}")
 

@@ -52,17 +52,17 @@ class RequestLog(Generic[_Fault]):
         self._sizes: Counter[str] = Counter()
         self._connections: Counter[str] = Counter()
 
-    def add(self, seen: LoggedRequest[_Fault]) -> None:
+    def add(self, request: LoggedRequest[_Fault]) -> None:
         """Count one request."""
         with self._lock:
-            self._latest.append(seen)
-            self._statuses[seen.status] += 1
-            self._requests[seen.client] += 1
-            self._weights[seen.client] += seen.weight
-            self._kinds[seen.kind] += 1
-            self._sizes[seen.kind] += seen.size
-            if seen.fault is not None:
-                self._faults[seen.fault] += 1
+            self._latest.append(request)
+            self._statuses[request.status] += 1
+            self._requests[request.client] += 1
+            self._weights[request.client] += request.weight
+            self._kinds[request.kind] += 1
+            self._sizes[request.kind] += request.size
+            if request.fault is not None:
+                self._faults[request.fault] += 1
 
     def add_connection(self, client: str) -> None:
         """Count one accepted connection."""
@@ -72,7 +72,7 @@ class RequestLog(Generic[_Fault]):
     def clear(self) -> None:
         """Reset all counters and drop all requests."""
         with self._lock:
-            for held in (
+            for counts in (
                 self._latest,
                 self._statuses,
                 self._requests,
@@ -82,7 +82,7 @@ class RequestLog(Generic[_Fault]):
                 self._sizes,
                 self._connections,
             ):
-                held.clear()
+                counts.clear()
 
     @property
     def latest(self) -> list[LoggedRequest[_Fault]]:

@@ -11,7 +11,7 @@ from marketfetch.testing.faults.kinds import FaultKind, Faults, FaultSchedule
 from marketfetch.testing.faults.responses import FaultContext, apply_response_fault
 from marketfetch.testing.faults.transport import broken_script
 from marketfetch.testing.http.loopback import LoopbackAddress, LoopbackServer
-from marketfetch.testing.http.messages import ServerReply, ServerRequest
+from marketfetch.testing.http.messages import ServerReply, ServerRequest, html_reply
 from marketfetch.testing.http.script import ResponseScript, compressed, plain_script
 from marketfetch.testing.markets.coin_margined import CoinMarginedMarket
 from marketfetch.testing.markets.market import Market
@@ -26,9 +26,7 @@ from marketfetch.testing.venues.venue import Venue
 
 __all__ = ["SimulatedExchange", "SimulatorOptions", "wall_clock"]
 
-_NOT_FOUND = ServerReply(
-    404, b"<html><body><h1>404 Not Found</h1></body></html>", {"Content-Type": "text/html"}
-)
+_NOT_FOUND = html_reply(404, b"<html><body><h1>404 Not Found</h1></body></html>")
 
 
 def wall_clock() -> int:
@@ -82,7 +80,7 @@ class SimulatedExchange(LoopbackServer):
     def __init__(self, market: Market, options: SimulatorOptions | None = None) -> None:
         self.options = options or SimulatorOptions()
         self.market = market
-        self.record = RequestLog[FaultKind](self.options.log_size)
+        self.request_log = RequestLog[FaultKind](self.options.log_size)
         self.latency = self.options.latency
         self.now = self.options.now
         self.edit = self.options.edit
@@ -98,7 +96,7 @@ class SimulatedExchange(LoopbackServer):
             OkxVenue(market, rules, self.options.okx_history_limit),
         )
         place = LoopbackAddress(self.options.host, self.options.port, self.options.tls)
-        super().__init__("simulated-exchange", place, self._respond, self.record.add_connection)
+        super().__init__("simulated-exchange", place, self._respond, self.request_log.add_connection)
 
     @property
     def faults(self) -> Faults | None:
@@ -122,8 +120,8 @@ class SimulatedExchange(LoopbackServer):
             reply, weight, fault = _NOT_FOUND, 0, None
         else:
             reply, weight, fault = self._reply(venue, request, now)
-        seen = LoggedRequest(now, request.client, request.path, request.params, reply.status, weight, fault)
-        self.record.add(attrs.evolve(seen, size=len(reply.body)))
+        logged = LoggedRequest(now, request.client, request.path, request.params, reply.status, weight, fault)
+        self.request_log.add(attrs.evolve(logged, size=len(reply.body)))
         if self.options.gzip:
             reply = compressed(reply, request)
         script = broken_script(fault, reply, now) or plain_script(reply, now)
@@ -149,7 +147,7 @@ class SimulatedExchange(LoopbackServer):
             reply = self._truth(venue, request, now)
             fault = None if self._schedule is None else self._schedule.next(request.path, request.key)
             if fault is not None:
-                hit = FaultContext(request, reply, now, lambda other: self._truth(venue, other, now))
-                broken = apply_response_fault(fault, hit)
+                context = FaultContext(request, reply, now, lambda other: self._truth(venue, other, now))
+                broken = apply_response_fault(fault, context)
                 reply, fault = (reply, None) if broken is None else (broken, fault)
         return ServerReply(reply.status, reply.body, {**reply.headers, **usage}), charge.weight, fault

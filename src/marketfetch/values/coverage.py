@@ -43,6 +43,11 @@ class Coverage:
         """The moments for which rows are stored."""
         return self.covered - self.empty - self.unusable
 
+    @property
+    def gaps(self) -> SpanSet:
+        """The missing moments between the first and the last covered one."""
+        return SpanSet.of(self.covered.hull) - self.covered
+
     def missing(self, wanted: Span) -> SpanSet:
         """Return the part of a wanted span about which nothing is known yet."""
         return SpanSet.of(wanted) - self.covered
@@ -77,7 +82,7 @@ class Coverage:
 class MissingReason(StrEnum):
     """Why moments are missing after a run; the values are what JSON has."""
 
-    NOT_ASKED = "not_asked"
+    NOT_REQUESTED = "not_requested"
     """The run ended before a request asked for them."""
     NOT_PUBLISHED = "not_published"
     """The exchange has no final value yet: run again in a few minutes."""

@@ -108,7 +108,8 @@ class LimitPool:
     `capacity` units may be spent in each `period` milliseconds. A `clock` window begins at multiples of the
     period on the server's clock; a `sliding` window is the last `period` before any moment. `used_header`
     names the response header with the used part of the window, if the exchange sends one. `burst` is for an
-    exchange that limits the same requests in a shorter period, too.
+    exchange that limits the same requests in a shorter period, too. `hosts` are those that count the units
+    together; without them each host counts its own.
 
     Example: 300 requests in each minute, and never more than 10 in one second:
 
@@ -124,6 +125,16 @@ class LimitPool:
     burst: Burst | None = attrs.field(default=None, kw_only=True)
     published: bool = attrs.field(default=True, kw_only=True)
     """Whether an exchange counts these units; reports leave out those of a limit that is only ours."""
+    hosts: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+
+    def counting_host(self, host: str) -> str:
+        """Return the first of the hosts that count together with one; the host itself if it counts alone.
+
+        >>> pool = LimitPool("calls", 10, 1000, hosts=("https://a.org", "https://b.org"))
+        >>> pool.counting_host("https://b.org"), pool.counting_host("http://127.0.0.1:8000")
+        ('https://a.org', 'http://127.0.0.1:8000')
+        """
+        return self.hosts[0] if host in self.hosts else host
 
 
 @attrs.frozen

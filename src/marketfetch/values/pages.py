@@ -16,7 +16,27 @@ from marketfetch.values.rejected_rows import RejectedRow
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["Batch", "Columns", "Page", "RejectedRow"]
+__all__ = ["Batch", "Columns", "Page", "RejectedRow", "edges_of", "in_edges", "in_spans", "same_values"]
+
+
+def edges_of(spans: SpanSet) -> NDArray[np.int64]:
+    """Return the starts and the ends of all spans, in order, for many calls of `in_edges`."""
+    return np.array([edge for span in spans for edge in (span.start, span.end)], np.int64)
+
+
+def in_edges(times: NDArray[np.int64], edges: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell of each time whether it lies between edges: whether an odd number of them is not after it."""
+    return np.equal(np.searchsorted(edges, times, "right") % 2, 1)
+
+
+def in_spans(times: NDArray[np.int64], spans: SpanSet) -> NDArray[np.bool_]:
+    """Tell of each time whether it lies in a set."""
+    return in_edges(times, edges_of(spans))
+
+
+def same_values(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell of each value whether the other one is equal; NULL is equal to NULL."""
+    return np.equal(one, other) | (np.isnan(one) & np.isnan(other))
 
 
 @attrs.frozen(eq=False)
@@ -83,13 +103,7 @@ class Columns:
         >>> columns.within(SpanSet.of(Span(4, 9))).times
         array([5])
         """
-        starts = np.array([span.start for span in spans], np.int64)
-        ends = np.array([span.end for span in spans], np.int64)
-        nearest = np.searchsorted(starts, self.times, side="right") - 1
-        inside = np.zeros(len(self.times), np.bool_)
-        after_a_start = nearest >= 0
-        inside[after_a_start] = self.times[after_a_start] < ends[nearest[after_a_start]]
-        return self.take(inside)
+        return self.take(in_spans(self.times, spans))
 
     def __len__(self) -> int:
         return len(self.times)
@@ -140,6 +154,11 @@ class Batch:
     coverage: Coverage
     rejected: tuple[RejectedRow, ...] = ()
     provenance: Provenance | None = None
+
+    @classmethod
+    def of_coverage(cls, series: Series, coverage: Coverage) -> Batch:
+        """Make a batch without rows."""
+        return cls(series, Columns.empty(series.dataset), coverage)
 
     @property
     def rows(self) -> int:

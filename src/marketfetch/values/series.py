@@ -30,6 +30,11 @@ class Series:
         kind = Dataset.parse(dataset)
         return cls(exchange, kind, symbol, EVENT if kind.event else Interval.parse(interval))
 
+    @property
+    def names(self) -> tuple[str, str, str, str]:
+        """The names of exchange, dataset, symbol and interval, which identify the series in a store."""
+        return self.exchange, self.dataset.name, self.symbol, self.interval.name
+
     def as_dict(self) -> dict[str, str]:
         """Return the four names in plain types, for JSON.
 
@@ -44,6 +49,6 @@ class Series:
         }
 
     def __str__(self) -> str:
-        return f"{self.exchange} {self.dataset.name} {self.symbol} {self.interval.name}"
+        return " ".join(self.names)
 
     _repr_pretty_ = text_in_ipython

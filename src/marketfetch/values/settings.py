@@ -13,43 +13,11 @@ from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.redaction import redact
 from marketfetch.values.times import (
     Clock,
+    SteadyClock,
     anchored,
-    steady_clock,
 )
 
 __all__ = ["RetryPolicy", "Settings"]
-
-
-@attrs.frozen
-class RetryPolicy:
-    """How often a request is tried, and the exponential backoff between two tries; times in seconds.
-
-    The backoff begins with `initial`, doubles with each failure up to `cap`, and has jitter. Raises
-    ConfigurationError for a number that is of another kind or too small.
-
-    >>> RetryPolicy(initial=0.5, cap=30).wait(3, jitter=1.0)
-    2.0
-    """
-
-    attempts: int = attrs.field(default=8, converter=plain_int)
-    initial: float = attrs.field(default=0.25, converter=plain_number)
-    cap: float = attrs.field(default=20.0, converter=plain_number)
-
-    def __attrs_post_init__(self) -> None:
-        attempts = self.attempts
-        if not is_whole(attempts) or attempts < 1:
-            raise ConfigurationError(
-                f"attempts: must be a whole number, at least 1, not {redact(repr(attempts))}"
-            )
-        for name, value in (("initial", self.initial), ("cap", self.cap)):
-            if not is_number(value) or value < 0:
-                raise ConfigurationError(f"{name}: must be a number of seconds, not {redact(repr(value))}")
-
-    def wait(self, failures: int, jitter: float) -> float:
-        """Return the wait after so many failures; `jitter` 1 gives the whole wait, 0 gives half of it."""
-        doublings = min(failures - 1, 1023)  # 2.0**1024 overflows
-        full = min(self.cap, self.initial * 2.0**doublings)
-        return full * (0.5 + 0.5 * jitter)
 
 
 def _whole(least: int, most: float = inf) -> Callable[[object, attrs.Attribute[int], int], None]:
@@ -63,6 +31,33 @@ def _whole(least: int, most: float = inf) -> Callable[[object, attrs.Attribute[i
             )
 
     return check
+
+
+def _seconds(_settings: object, argument: attrs.Attribute[float], value: float) -> None:
+    if not is_number(value) or value < 0:
+        raise ConfigurationError(f"{argument.name}: must be a number of seconds, not {redact(repr(value))}")
+
+
+@attrs.frozen
+class RetryPolicy:
+    """How often a request is tried, and the exponential backoff between two tries; times in seconds.
+
+    The backoff begins with `initial`, doubles with each failure up to `cap`, and has jitter. Raises
+    ConfigurationError for a number that is of another kind or too small.
+
+    >>> RetryPolicy(initial=0.5, cap=30).wait(3, jitter=1.0)
+    2.0
+    """
+
+    attempts: int = attrs.field(default=8, converter=plain_int, validator=_whole(1))
+    initial: float = attrs.field(default=0.25, converter=plain_number, validator=_seconds)
+    cap: float = attrs.field(default=20.0, converter=plain_number, validator=_seconds)
+
+    def wait(self, failures: int, jitter: float) -> float:
+        """Return the wait after so many failures; `jitter` 1 gives the whole wait, 0 gives half of it."""
+        doublings = min(failures - 1, 1023)  # 2.0**1024 overflows
+        full = min(self.cap, self.initial * 2.0**doublings)
+        return full * (0.5 + 0.5 * jitter)
 
 
 def _one_of(*choices: str) -> Callable[[object, attrs.Attribute[Any], Any], None]:
@@ -90,14 +85,14 @@ def _retries(_settings: object, _argument: attrs.Attribute[RetryPolicy], value: 
         )
 
 
-def _clock(_settings: object, _argument: attrs.Attribute[Clock], value: object) -> None:
+def _clock(_settings: object, _argument: attrs.Attribute[Any], value: object) -> None:
     if not callable(value):
         raise ConfigurationError(
             f"clock: {redact(repr(value))} is not a function; give a function that returns UTC milliseconds"
         )
 
 
-_MOST_AT_ONCE = 10_000
+_MAX_CONCURRENCY = 10_000
 """No process has more open connections, and each request in flight is a task in memory."""
 
 
@@ -123,7 +118,7 @@ class Settings:
     that can be pickled.
     """
 
-    concurrency: int = attrs.field(default=20, converter=plain_int, validator=_whole(1, _MOST_AT_ONCE))
+    concurrency: int = attrs.field(default=20, converter=plain_int, validator=_whole(1, _MAX_CONCURRENCY))
     batch_rows: int | None = attrs.field(
         default=None,
         converter=attrs.converters.optional(plain_int),
@@ -133,7 +128,7 @@ class Settings:
     deadline: float = attrs.field(default=60.0, converter=plain_number, validator=_above_zero)
     heartbeat: float = attrs.field(default=10.0, converter=plain_number, validator=_above_zero)
     max_rounds: int = attrs.field(default=20, converter=plain_int, validator=_whole(1))
-    clock: Clock = attrs.field(factory=steady_clock, repr=False, validator=_clock)
+    clock: Clock = attrs.field(factory=SteadyClock, repr=False, validator=_clock)
     unusable: Literal["keep", "store", "retry"] = attrs.field(
         default="keep", validator=_one_of("keep", "store", "retry"), kw_only=True
     )

@@ -32,5 +32,21 @@ class Slice:
     """An opaque page token, for endpoints that page by token."""
     invalid_rows: tuple[RejectedRow, ...] = attrs.field(default=(), repr=False)
 
+    def within(self, span: Span) -> Slice:
+        """Return the part of the slice in a smaller span, with what is known of the moments there.
+
+        >>> hours = Series.of("okx", "ohlcv", "BTC-USDT", "1h")
+        >>> print(Slice(hours, Span(0, 36_000_000), rows=10).within(Span(0, 7_200_000)).rows)
+        2
+        """
+        interval = self.series.interval
+        return attrs.evolve(
+            self,
+            span=span,
+            rows=self.rows if interval.is_event else min(self.rows, interval.count(span)),
+            absent_once=self.absent_once & SpanSet.of(span),
+            invalid_rows=tuple(row for row in self.invalid_rows if row.time in span),
+        )
+
     def __str__(self) -> str:
         return f"{self.series} {self.span}"

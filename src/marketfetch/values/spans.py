@@ -15,7 +15,17 @@ from marketfetch.common.type_checks import is_whole
 from marketfetch.errors import ConfigurationError
 from marketfetch.redaction import redact
 
-__all__ = ["DAY", "HOUR", "MAX_TIMESTAMP", "MINUTE", "SECOND", "Span", "SpanSet", "format_utc"]
+__all__ = [
+    "DAY",
+    "HOUR",
+    "MAX_TIMESTAMP",
+    "MINUTE",
+    "SECOND",
+    "Span",
+    "SpanSet",
+    "format_utc",
+    "spans_as_list",
+]
 
 SECOND = 1000
 """Milliseconds of a second; MINUTE, HOUR and DAY likewise."""
@@ -217,3 +227,12 @@ class SpanSet:
         return " ".join(map(str, self.spans)) or "nothing"
 
     _repr_pretty_ = text_in_ipython
+
+
+def spans_as_list(spans: Iterable[Span]) -> list[dict[str, str]]:
+    """Return spans in plain types, times as ISO text, for JSON.
+
+    >>> spans_as_list([Span(0, 3_600_000)])
+    [{'start': '1970-01-01T00:00:00Z', 'end': '1970-01-01T01:00:00Z'}]
+    """
+    return [{"start": format_utc(span.start), "end": format_utc(span.end)} for span in spans]

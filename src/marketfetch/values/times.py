@@ -26,7 +26,6 @@ __all__ = [
     "check_order",
     "parse_time",
     "plain_time",
-    "steady_clock",
     "uptime",
 ]
 
@@ -76,11 +75,6 @@ class SteadyClock:
 
     def __reduce__(self) -> tuple[type[SteadyClock], tuple[()]]:
         return type(self), ()
-
-
-def steady_clock() -> Clock:
-    """Make a clock of UTC milliseconds that does not jump when the machine's time is set."""
-    return SteadyClock()
 
 
 def anchored(clock: Clock) -> Clock:

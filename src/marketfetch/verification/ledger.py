@@ -17,56 +17,34 @@ from marketfetch.errors import SinkError, SinkUnavailable
 from marketfetch.protocols import Store, SupportsPartitions
 from marketfetch.reports import Finding, Problem, Verification
 from marketfetch.values.coverage import Coverage
-from marketfetch.values.pages import Columns
+from marketfetch.values.pages import Columns, edges_of, in_edges
 from marketfetch.values.series import Series
-from marketfetch.values.spans import MAX_TIMESTAMP, Span, SpanSet
+from marketfetch.values.spans import DAY, MAX_TIMESTAMP, Span, SpanSet
 
 __all__ = ["LedgerEntry", "compare", "verify_store"]
 
 _STEPS = 100_000
 """How many open times of a grid are read and compared at once."""
-_EVENT_PIECE = 30 * 86_400_000
+_EVENT_PIECE = 30 * DAY
 """How many milliseconds of an event series are read at once; the number of rows is not known."""
 
 _Times = NDArray[np.int64]
-_Flags = NDArray[np.bool_]
-
-
-@attrs.frozen(eq=False)
-class _Moments:
-    """A set of spans as two arrays, for looking up many moments at once."""
-
-    starts: _Times
-    ends: _Times
-
-    @classmethod
-    def of(cls, spans: SpanSet) -> _Moments:
-        starts = np.fromiter((span.start for span in spans), np.int64, len(spans))
-        return cls(starts, np.fromiter((span.end for span in spans), np.int64, len(spans)))
-
-    def holds(self, times: _Times) -> _Flags:
-        """Return for each moment whether it lies in the set."""
-        if not len(self.starts):
-            return np.zeros(len(times), np.bool_)
-        at = np.searchsorted(self.starts, times, side="right") - 1
-        return (at >= 0) & (times < self.ends[np.maximum(at, 0)])
 
 
 @attrs.frozen(eq=False)
 class LedgerEntry:
-    """The coverage of a series, prepared for comparison with many pieces of it."""
+    """The coverage of a series, prepared for comparison with many pieces of it: the edges of each verdict."""
 
     series: Series
     hull: Span | None
-    present: _Moments
-    empty: _Moments
-    unusable: _Moments
+    present: _Times
+    empty: _Times
+    unusable: _Times
 
     @classmethod
     def of(cls, series: Series, known: Coverage) -> LedgerEntry:
         """Prepare a coverage for comparisons."""
-        verdicts = map(_Moments.of, (known.present, known.empty, known.unusable))
-        return cls(series, known.covered.hull, *verdicts)
+        return cls(series, known.covered.hull, *map(edges_of, (known.present, known.empty, known.unusable)))
 
 
 def compare(entry: LedgerEntry, piece: Span, rows: Columns) -> dict[Problem, _Times]:
@@ -92,15 +70,15 @@ def compare(entry: LedgerEntry, piece: Span, rows: Columns) -> dict[Problem, _Ti
     note(Problem.OFF_GRID, times[~aligned])
     note(Problem.IMPOSSIBLE, times[~plausible(entry.series.dataset, rows.values[:, order])])
     times = np.unique(times)
-    is_empty, is_unusable = entry.empty.holds(times), entry.unusable.holds(times)
+    is_empty, is_unusable = in_edges(times, entry.empty), in_edges(times, entry.unusable)
     note(Problem.NOT_EMPTY, times[is_empty])
     note(Problem.NOT_UNUSABLE, times[is_unusable])
-    note(Problem.NOT_COVERED, times[~(is_empty | is_unusable | entry.present.holds(times))])
+    note(Problem.NOT_COVERED, times[~(is_empty | is_unusable | in_edges(times, entry.present))])
     if not interval.is_event:
         opens = interval.grid(piece)
-        opens = opens[entry.present.holds(opens)]
+        opens = opens[in_edges(opens, entry.present)]
         # A row off the grid is reported only as off the grid, its cell not as missing.
-        cells = np.fromiter(map(interval.floor, times[~interval.aligned(times)].tolist()), np.int64)
+        cells = interval.floors(times[~interval.aligned(times)])
         note(Problem.MISSING, np.setdiff1d(opens, np.union1d(times, cells), assume_unique=True))
     return found
 

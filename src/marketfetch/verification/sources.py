@@ -8,22 +8,25 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from threading import BoundedSemaphore
 
-import anyio
 import attrs
 import numpy as np
 from anyio import CapacityLimiter
 from numpy.typing import NDArray
 
-from marketfetch.archives.checksums import Checksum, parse_checksum
 from marketfetch.archives.file_reader import FileContent, FileReader
-from marketfetch.archives.listing import parse_listing
 from marketfetch.archives.periods import CalendarPeriod
+from marketfetch.common.event_loop import in_parallel
 from marketfetch.common.exception_groups import raising_one_error
-from marketfetch.engine.archives.files import download, send_to_archive
+from marketfetch.engine.archives.files import (
+    SendToArchive,
+    download,
+    fetch_checksum,
+    list_pages,
+    send_to_archive,
+)
 from marketfetch.engine.blocking import StoreRetrier, run_in_thread
 from marketfetch.engine.requester import RequestExecutor
 from marketfetch.errors import (
-    BadRequest,
     ConfigurationError,
     FetchError,
     NoSuchFile,
@@ -37,7 +40,6 @@ from marketfetch.reports import ReissuedFile, SourceVerification
 from marketfetch.sources import Archive
 from marketfetch.values.archives import ArchiveFile, Provenance
 from marketfetch.values.coverage import Coverage
-from marketfetch.values.http import Request
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
@@ -90,22 +92,19 @@ class SourceVerifier:
                 f"store: {type(self.store).__name__} does not keep from which files its rows came"
             )
         provenance = await self.retrier.call_in_thread(partial(self._provenance, series))
-        rest = iter(provenance.items())
 
-        async def work_off() -> None:
-            for one, entries in rest:
-                try:
-                    found.extend(await self._verify(one, entries))
-                except RestrictedLocation:
-                    raise
-                except (FetchError, PaginationError) as error:
-                    text = f"its files cannot be listed: {type(error).__name__}: {error}"
-                    found.append(ReissuedFile(one, entries[0].key, error=text))
+        async def verify(one: Series) -> None:
+            entries = provenance[one]
+            try:
+                found.extend(await self._verify(one, entries))
+            except RestrictedLocation:
+                raise
+            except (FetchError, PaginationError) as error:
+                text = f"its files cannot be listed: {type(error).__name__}: {error}"
+                found.append(ReissuedFile(one, entries[0].key, error=text))
 
         with raising_one_error():
-            async with anyio.create_task_group() as group:
-                for _ in range(min(len(provenance), self.executor.settings.concurrency)):
-                    group.start_soon(work_off)
+            await in_parallel(provenance, verify, self.executor.settings.concurrency)
         files = sum(map(len, provenance.values()))
         return SourceVerification(len(provenance), files, tuple(sorted(found, key=lambda file: file.key)))
 
@@ -156,41 +155,22 @@ class SourceVerifier:
         """List the files of a series from the first of the periods on, once for each grain."""
         listed: dict[str, ArchiveFile] = {}
         for first in {period.grain: period for period in reversed(periods)}.values():
-            listing = archive.listing(series, first)
-            while True:
-                body = await self._send(archive, archive.listing_request(listing))
-                page = parse_listing(body)
+            async for page in list_pages(self._send, archive, archive.listing(series, first)):
                 listed |= {file.key: file for file in page.files}
-                following = listing.following(page)
-                if following is None:
-                    break
-                listing = following
         return listed
 
     async def _compare(self, issue: _Issue) -> ReissuedFile | None:
         """Compare a file with the stored rows; None if its bytes are those that were read."""
         archive, key = issue.archive, issue.entry.key
-        checksum = await self._checksum(archive, key)
+        checksum = await fetch_checksum(self._send, archive, key, fresh=True)
         if checksum is not None and checksum.digest == issue.entry.digest:
             return None
-        send, promised = partial(send_to_archive, self.executor), issue.listed or key
-        async with download(send, archive, promised, fresh=True) as (arrived, file, _):
+        async with download(self._send, archive, issue.listed or key, fresh=True) as (arrived, file, _):
             content = FileContent.of(file, issue.series, issue.period, archive.layout)
             reader = FileReader(arrived.file, content, checksum, digest=arrived.digest)
             return await run_in_thread(
                 partial(self._compare_rows, issue, file, reader), limiter=self._decoding
             )
-
-    async def _checksum(self, archive: Archive, key: str) -> Checksum | None:
-        """Return the checksum that is published for a file now; None if there is none."""
-        request = archive.checksum_request(key, fresh=True)
-        if request is None:
-            return None
-        try:
-            body = await self._send(archive, request)
-        except BadRequest:
-            return None
-        return parse_checksum(body, key.rpartition("/")[2])
 
     def _compare_rows(self, issue: _Issue, file: ArchiveFile, reader: FileReader) -> ReissuedFile | None:
         """Compare a file piece by piece; all of it is read once before, because damage shows at the end."""
@@ -240,9 +220,9 @@ class SourceVerifier:
         with self._writers, self.store.writer() as write:
             write(batch)
 
-    async def _send(self, archive: Archive, request: Request) -> bytes:
-        body, _ = await send_to_archive(self.executor, archive, request, lambda response: response.body)
-        return body
+    @property
+    def _send(self) -> SendToArchive:
+        return partial(send_to_archive, self.executor)
 
 
 def _at(columns: Columns, times: NDArray[np.int64]) -> NDArray[np.float64]:

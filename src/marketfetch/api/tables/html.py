@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from marketfetch.api.shortfalls import missing_summary
+from marketfetch.api.missing_rows import missing_summary
 from marketfetch.common.html import html_list, html_page, html_table
-from marketfetch.report_text import spans_text
+from marketfetch.report_text import moment_text, spans_text
 from marketfetch.reports import Report, SeriesReport
 from marketfetch.values.datasets import Column, Dataset
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
-from marketfetch.values.spans import SpanSet, format_utc
+from marketfetch.values.spans import SpanSet
 
 __all__ = ["table_html"]
 
@@ -29,14 +29,15 @@ def table_html(title: str, dataset: Dataset, rows: Mapping[Series, Columns], rep
     names = [f"{column.name} " for column in dataset.columns]
     preview = html_table(("symbol", "interval", "open_time (UTC)", *names), _preview(dataset, rows))
     lines = {line.series: line for line in report.series}
-    shown = [_series_cells(each, columns, lines.get(each)) for each, columns in list(rows.items())[:_SERIES]]
+    cells = [_series_cells(each, columns, lines.get(each)) for each, columns in list(rows.items())[:_SERIES]]
     header = ("symbol", "interval", "rows ", "from (UTC)", "to", "confirmed empty", "unusable")
     # Most tables have nothing to say in some columns, and are narrower without them.
-    told = [
-        place for place in range(len(header)) if place < _ALWAYS or {line[place] for line in shown} != {"–"}
+    shown_columns = [
+        place for place in range(len(header)) if place < _ALWAYS or {line[place] for line in cells} != {"–"}
     ]
     series = html_table(
-        [header[place] for place in told], [[line[place] for place in told] for line in shown]
+        [header[place] for place in shown_columns],
+        [[line[place] for place in shown_columns] for line in cells],
     )
     more = f"<p>and {len(rows) - _SERIES:,} more series</p>" if len(rows) > _SERIES else ""
     # Below the table: in a column it would be cut off where the page is narrow.
@@ -58,7 +59,7 @@ def _preview(dataset: Dataset, rows: Mapping[Series, Columns]) -> Iterator[Seque
             yield (
                 series.symbol,
                 series.interval.name,
-                _time(int(columns.times[number])),
+                moment_text(int(columns.times[number])),
                 *(_cell(column, value) for column, value in zip(dataset.columns, numbers, strict=True)),
             )
 
@@ -71,18 +72,8 @@ def _cell(column: Column, value: float) -> str:
     return f"{int(value):,}" if column.integer else f"{value:.10g}"
 
 
-def _time(ms: int) -> str:
-    """Write UTC milliseconds, without seconds if they are zero.
-
-    >>> _time(1_780_272_000_000), _time(1_780_272_000_015)
-    ('2026-06-01 00:00', '2026-06-01 00:00:00.015')
-    """
-    text = format_utc(ms).removesuffix("Z").replace("T", " ")
-    return text if "." in text else text.removesuffix(":00")
-
-
 def _series_cells(series: Series, columns: Columns, line: SeriesReport | None) -> Sequence[str]:
-    first, last = (_time(int(columns.times[at])) for at in (0, -1)) if len(columns) else ("–", "–")
+    first, last = (moment_text(int(columns.times[at])) for at in (0, -1)) if len(columns) else ("–", "–")
     # Between two events there is nothing that could be there.
     empty = line.empty if line and not (series.interval.is_event and len(columns)) else SpanSet()
     return (

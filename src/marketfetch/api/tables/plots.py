@@ -78,7 +78,7 @@ def plot_candles(dataset: Dataset, rows: Mapping[Series, Columns], theme: Theme)
     figure = _figure(colours, (10, 2.5 + len(panels)))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=panels)[:, 0]
     for each in axes:
-        _dress(each, colours)
+        _apply_colours(each, colours)
     _show_dates(axes[-1], colours)
     axes[0].set_title(f"{series.exchange} {series.symbol} {interval.name}", color=colours.text, loc="left")
     _draw_candles(axes, dict(zip(names, candles.values, strict=False)), candles.times, interval, colours)
@@ -164,7 +164,7 @@ def plot_coverage(ledger: Mapping[Series, Coverage], theme: Theme) -> Figure:
     counts = np.diff(np.append(together, len(ledger)))
     picture = np.add.reduceat(picture, together) / counts[:, None, None]
     axes = figure.subplots()
-    _dress(axes, colours)
+    _apply_colours(axes, colours)
     first, last = (edges[at] / DAY for at in (0, -1))
     axes.imshow(
         picture.clip(0, 1),
@@ -233,7 +233,7 @@ def _figure(colours: _Colours, size: tuple[float, float]) -> Figure:
     return NotebookFigure(figsize=size, layout="constrained", facecolor=colours.back)
 
 
-def _dress(axes: Axes, colours: _Colours) -> None:
+def _apply_colours(axes: Axes, colours: _Colours) -> None:
     axes.set_facecolor(colours.back)
     axes.tick_params(colors=colours.text)
     for spine in axes.spines.values():

@@ -79,7 +79,9 @@ class Table:
         return python_rows(self.dataset, self.rows)
 
     def __contains__(self, symbol: object) -> bool:
-        return isinstance(symbol, str) and len({series.symbol for series in self._meant(symbol)}) == 1
+        return (
+            isinstance(symbol, str) and len({series.symbol for series in self._series_of_symbol(symbol)}) == 1
+        )
 
     def __getitem__(self, symbol: str) -> Table:
         """Return the table of one symbol, in any spelling: `BTCUSDT`, `btcusdt`, `BTC/USDT`.
@@ -113,14 +115,14 @@ class Table:
 
         Raises ConfigurationError for an `n` that is no whole number of 0 or more.
         """
-        return self._part(n, last=False)
+        return self._head_or_tail(n, last=False)
 
     def tail(self, n: int = 5) -> Table:
         """Return a table of the last `n` rows, or all if there are fewer; its report is about these rows.
 
         Raises ConfigurationError for an `n` that is no whole number of 0 or more.
         """
-        return self._part(n, last=True)
+        return self._head_or_tail(n, last=True)
 
     def to_pandas(self, index: Index | None = None) -> pd.DataFrame:
         """Return a pandas DataFrame; needs the extra `pandas`.
@@ -246,7 +248,7 @@ class Table:
             )
         if symbol in self.report.unknown:
             raise ConfigurationError(f"symbol: {symbol!r} has no rows: {self.report.unknown[symbol]}")
-        chosen = self._meant(symbol)
+        chosen = self._series_of_symbol(symbol)
         found = sorted({series.symbol for series in chosen})
         if not found:
             if symbol in self.columns:
@@ -261,7 +263,7 @@ class Table:
             )
         return chosen
 
-    def _meant(self, symbol: str) -> list[Series]:
+    def _series_of_symbol(self, symbol: str) -> list[Series]:
         """Return the series of a symbol, all of its intervals; those of several if the spelling allows it."""
         exact = [series for series in self.rows if series.symbol == symbol]
         if exact:
@@ -272,7 +274,7 @@ class Table:
             return [series for series in alike if Spelling.of(series.symbol).contract] or alike
         return alike
 
-    def _part(self, n: int, *, last: bool) -> Table:
+    def _head_or_tail(self, n: int, *, last: bool) -> Table:
         if not is_whole(n) or n < 0:
             raise ConfigurationError(f"n: {redact(repr(n))} is not a number of rows; write 0 or more")
         left, parts = int(n), dict[Series, Columns]()

@@ -10,11 +10,10 @@ from typing import Any, BinaryIO
 
 import attrs
 
-from marketfetch.api.inputs import store_of
+from marketfetch.api.inputs import check_flag, store_of
 from marketfetch.api.reading import RequestedSpan, chosen_series, span_report
 from marketfetch.api.store_calls import call_store
 from marketfetch.api.tables.table import Table
-from marketfetch.api.upkeep.jobs import check_flag
 from marketfetch.api.upkeep.table_files import FileFormat, Times, check_times, format_of, open_table_file
 from marketfetch.common.keywords import checks_keywords
 from marketfetch.common.text import pluralize, text_in_ipython
@@ -34,18 +33,18 @@ from marketfetch.values.spans import Span, SpanSet
 from marketfetch.values.times import TimeLike
 from marketfetch.verification.selection import Selection
 
-__all__ = ["Exported", "export"]
+__all__ = ["ExportResult", "export"]
 
 _STEP = 100_000
 """Open times of one read: some megabytes."""
 
 
 @attrs.frozen
-class Exported:
+class ExportResult:
     """What was exported: rows and `missing` moments of the span, by series.
 
     >>> hour = Series.of("okx", "ohlcv", "BTC-USDT", "1h")
-    >>> print(Exported({hour: 24}, {hour: SpanSet()}))
+    >>> print(ExportResult({hour: 24}, {hour: SpanSet()}))
     24 rows of 1 series
     """
 
@@ -99,7 +98,7 @@ def export(  # noqa: PLR0913  # which rows, where to, and in which form
     format: FileFormat | None = None,  # noqa: A002  # as in pandas and polars
     times: Times = "iso",
     overwrite: bool = False,
-) -> Exported:
+) -> ExportResult:
     """Write the rows of a dataset into a file; the columns and the choice are those of `open(store).table`.
 
     `file` is a path, whose suffix says the format (`.csv`, `.parquet`, `.arrow` or `.feather`) unless
@@ -126,7 +125,7 @@ def export(  # noqa: PLR0913  # which rows, where to, and in which form
     if path is None:
         return source.write(file, kind, times)  # type: ignore[arg-type]  # neither text nor a path
     _check_place(path, overwrite=overwrite)
-    results: list[Exported] = []
+    results: list[ExportResult] = []
     try:
         replace_file(path, lambda handle: results.append(source.write(handle, kind, times)))
     except OSError as error:
@@ -153,7 +152,7 @@ class _Source:
     chosen: Selection
     window: RequestedSpan
 
-    def write(self, handle: BinaryIO, kind: FileFormat, times: Times) -> Exported:
+    def write(self, handle: BinaryIO, kind: FileFormat, times: Times) -> ExportResult:
         ((dataset, series),) = self._call(partial(chosen_series, self.store, self.chosen)).items()
         known = self._call(partial(self.store.coverage, series))
         spans = {one: self.window.of(one, known[one]) for one in series}
@@ -164,7 +163,7 @@ class _Source:
                 for piece in self._pieces(one, spans[one]):
                     write(piece)
                     rows[one] += len(piece)
-        return Exported(rows, {line.series: _missing(line) for line in lines})
+        return ExportResult(rows, {line.series: _missing(line) for line in lines})
 
     def _pieces(self, series: Series, span: Span) -> Iterator[Table]:
         # Events are few, and have no grid by which their number could be known.

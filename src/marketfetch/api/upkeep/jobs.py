@@ -10,7 +10,7 @@ from typing import Literal, TypedDict, TypeVar
 import attrs
 
 from marketfetch.api.budget_sharing import sharing_of
-from marketfetch.api.inputs import check_parts, pool_of, store_of
+from marketfetch.api.inputs import fetcher_of, pool_of, settings_of, store_of
 from marketfetch.api.plugins import exchange_from, exchanges
 from marketfetch.engine.blocking import StoreRetrier, run_in_thread
 from marketfetch.engine.run import Run
@@ -19,24 +19,21 @@ from marketfetch.engine.session import SessionState
 from marketfetch.errors import ConfigurationError, FetchError
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange
-from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.listeners.dispatch import Listeners
 from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink, Store
-from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.redaction import Secret, redact
 from marketfetch.reports import Report
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.instruments import Composite
 from marketfetch.values.intervals import Interval
-from marketfetch.values.pages import Batch
 from marketfetch.values.query import Query
 from marketfetch.values.series import Series
 from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span, format_utc
 from marketfetch.verification.selection import Selection
 
-__all__ = ["JobOptions", "StoreJobs", "check_flag"]
+__all__ = ["JobOptions", "StoreJobs"]
 
 _T = TypeVar("_T")
 
@@ -52,10 +49,6 @@ class JobOptions(TypedDict, total=False):
     archive_url: str | None
     sources: Literal["auto", "rest", "archive"]
     board: Board | str | Secret | None
-
-
-async def _ignore_batch(batch: Batch) -> None:
-    """The batches are delivered to the store only."""
 
 
 class StoreJobs:
@@ -79,23 +72,20 @@ class StoreJobs:
         sources: Literal["auto", "rest", "archive"] = "auto",
         board: Board | str | Secret | None = "auto",
     ) -> None:
-        check_parts(fetcher, settings)
+        self.settings, client = settings_of(settings), fetcher_of(fetcher)
         self.store: Store = store_of("store", store, purpose)
-        self.settings = (settings if settings is not None else Settings()).for_one_run()
         # A name that is not a source is refused before the store is read.
         self._sources = Query(symbols="ANY", start=0, sources=sources).sources
         self._hosts = (base_url, archive_url)
         emit = Listeners(listeners).emit
         self._retrier = StoreRetrier(self.settings.retries, emit)
-        pool = RotatingProxies(()) if proxies is None else pool_of(proxies)
-        self._parts = (pool, fetcher if fetcher is not None else CurlFetcher())
+        self._parts = (pool_of(proxies), client)
         self._sharing = sharing_of(board, self.store)
         self._config = partial(
             RunConfig,
             sink=self.store,
             settings=self.settings,
             emit=emit,
-            deliver=_ignore_batch,
             sharing=self._sharing,
         )
         self._done: list[Report] = []
@@ -152,7 +142,7 @@ class StoreJobs:
             self._done.append(attrs.evolve(Report.empty(), unknown={name: hint}))
         known = {series: span for series, span in spans.items() if series.exchange in installed}
         # One session, so that the listing of an exchange is requested once.
-        session = SessionState(*self._parts, kept=True)
+        session = SessionState(*self._parts, persistent=True)
         async with session.open(self._sharing):
             for job in _grouped(known, composites, self.settings.clock()):
                 await self._run_one(job, installed[job.exchange], session, known, retired)
@@ -229,9 +219,3 @@ def _grouped(spans: Mapping[Series, Span], composites: Sequence[Composite], now:
         )
         jobs.append(_Job(exchange, query))
     return jobs
-
-
-def check_flag(name: str, value: object) -> None:
-    """Raise ConfigurationError for a value that is neither True nor False."""
-    if not isinstance(value, bool):
-        raise ConfigurationError(f"{name}: {redact(repr(value))} is neither yes nor no; write True or False")

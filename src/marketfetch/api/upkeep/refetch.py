@@ -38,7 +38,7 @@ from marketfetch.values.series import Series
 from marketfetch.values.spans import SpanSet
 from marketfetch.values.times import TimeLike, parse_time
 
-__all__ = ["Refetch", "Refetched", "SeriesChange", "refetch"]
+__all__ = ["Refetch", "RefetchResult", "SeriesChange", "refetch"]
 
 _MAX_COMPARED = 1_000_000
 """Rows that are kept in memory to be compared; of more, the new values are not counted."""
@@ -92,12 +92,12 @@ def _cells(change: SeriesChange) -> tuple[str, str, str]:
 
 
 @attrs.frozen
-class Refetched:
+class RefetchResult:
     """The report of a refetch, and what it changed, series by series.
 
     >>> from marketfetch.values.spans import Span
     >>> hour, day = Series.of("okx", "ohlcv", "BTC-USDT", "1h"), SpanSet.of(Span(0, 86_400_000))
-    >>> print(Refetched(Report.empty(), (SeriesChange(hour, day, {"close": 2}, 1, 0),)))
+    >>> print(RefetchResult(Report.empty(), (SeriesChange(hour, day, {"close": 2}, 1, 0),)))
     Complete: 0 rows written in 0.0 s, 0 requests of weight 0
       okx ohlcv BTC-USDT 1h  1970-01-01 to 1970-01-02  2 close, 1 new row
     """
@@ -180,13 +180,13 @@ class Refetch:
             return await self._jobs.run(hulls, self._composites)
         finally:
             with anyio.CancelScope(shield=True):
-                self.changes = await self._jobs.call_store(partial(self._settle, again, before))
+                self.changes = await self._jobs.call_store(partial(self._restore_and_compare, again, before))
 
     def report(self) -> Report:
         """Return the report so far; also after the refetch was cancelled."""
         return self._jobs.report()
 
-    def _forget(self, spans: Mapping[Series, SpanSet]) -> _Before:
+    def _forget(self, spans: Mapping[Series, SpanSet]) -> _StateBefore:
         """Remove the coverage; the rows stay until others replace them."""
         store = self._jobs.store
         assert isinstance(store, SupportsForget), "`forget` has refused any other store"
@@ -195,9 +195,11 @@ class Refetch:
         rows = None if count > _MAX_COMPARED else _read_all(store, spans)
         for series, each in spans.items():
             store.forget(series, each)
-        return _Before(known, rows)
+        return _StateBefore(known, rows)
 
-    def _settle(self, spans: Mapping[Series, SpanSet], before: _Before) -> tuple[SeriesChange, ...]:
+    def _restore_and_compare(
+        self, spans: Mapping[Series, SpanSet], before: _StateBefore
+    ) -> tuple[SeriesChange, ...]:
         """Give back what could not be fetched, remove rows that the exchange no longer has, and compare."""
         store = self._jobs.store
         changes = []
@@ -206,7 +208,7 @@ class Refetch:
             # The rejected rows of unusable moments are gone: those are asked for again.
             kept = known.without(store.coverage([series])[series].covered | known.unusable)
             if kept.covered:
-                _write(store, Batch(series, Columns.empty(series.dataset), kept))
+                _write(store, Batch.of_coverage(series, kept))
             removed = _remove_empty(store, series, each)
             if before.rows is None:
                 changes.append(SeriesChange(series, each, None, None, removed))
@@ -220,7 +222,7 @@ class Refetch:
 
 
 @attrs.frozen
-class _Before:
+class _StateBefore:
     """What a store knew before its coverage was forgotten; `rows` is None if there were too many."""
 
     coverage: Mapping[Series, Coverage]
@@ -240,7 +242,7 @@ def refetch(  # noqa: PLR0913  # which series, which span, and the parts of a pi
     composites: Iterable[Composite] = (),
     progress: bool | None = None,
     **options: Unpack[JobOptions],
-) -> Refetched:
+) -> RefetchResult:
     """Fetch again what a store covers of some series, and say what has changed.
 
     The series and the half-open span are chosen as for `forget`; by default the span is all that is covered.
@@ -272,7 +274,7 @@ def refetch(  # noqa: PLR0913  # which series, which span, and the parts of a pi
         **options,
     )
     with display or nullcontext():
-        return Refetched(run_sync(job.run), job.changes)
+        return RefetchResult(run_sync(job.run), job.changes)
 
 
 def _inside(known: Coverage, spans: SpanSet) -> Coverage:
@@ -299,7 +301,7 @@ def _remove_empty(store: Store, series: Series, spans: SpanSet) -> int:
             continue
         gone = series.interval.cover(rows.times)
         store.forget(series, gone, rows=True)
-        _write(store, Batch(series, Columns.empty(series.dataset), Coverage(gone, empty=gone)))
+        _write(store, Batch.of_coverage(series, Coverage(gone, empty=gone)))
         removed += len(rows)
     return removed
 

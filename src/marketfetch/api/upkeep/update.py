@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
+from marketfetch.api.inputs import check_flag
 from marketfetch.api.run_sync import run_sync
 from marketfetch.api.store_calls import listeners_of_call
-from marketfetch.api.upkeep.jobs import JobOptions, StoreJobs, check_flag
+from marketfetch.api.upkeep.jobs import JobOptions, StoreJobs
 from marketfetch.common.event_loop import asyncio_loop
 from marketfetch.common.keywords import checks_keywords
 from marketfetch.engine.missing import PUBLISH_GRACE
@@ -76,7 +77,7 @@ class Update:
             await self._check_held(self._composites)
         now = self._jobs.settings.clock()
         spans = {series: _span(series, known, now, gaps=self._gaps) for series, known in ledger.items()}
-        return await self._jobs.run(spans, composites, _retired(ledger, now))
+        return await self._jobs.run(spans, composites, _without_recent_rows(ledger, now))
 
     async def _check_held(self, composites: Iterable[Composite]) -> None:
         """Raise ConfigurationError for a composite that the store does not hold.
@@ -143,7 +144,7 @@ def update(  # noqa: PLR0913  # which series, and the parts of a pipeline
         return run_sync(job.run)
 
 
-def _retired(ledger: Mapping[Series, Coverage], now: int) -> set[str]:
+def _without_recent_rows(ledger: Mapping[Series, Coverage], now: int) -> set[str]:
     """Return the symbols that lack the rows of a week and more, each with its exchange.
 
     A row of a long interval counts until the next one would close: a month is not retired on its 8th day.

@@ -8,7 +8,7 @@ from marketfetch.cli.commands.plan import print_plan
 from marketfetch.cli.output import print_error
 from marketfetch.cli.parsing.command import Command
 from marketfetch.cli.parsing.options import add_progress, add_requests, add_store
-from marketfetch.cli.parsing.parser import Once, Parser
+from marketfetch.cli.parsing.parser import Parser, StoreOnceAction
 from marketfetch.cli.parsing.query_options import add_query, add_sources, names_help
 from marketfetch.cli.signals import SignalHandler
 
@@ -24,7 +24,7 @@ def _add_options(parser: Parser) -> None:
     how.add_argument(
         "--dask",
         metavar="ADDRESS",
-        action=Once,
+        action=StoreOnceAction,
         help="let every worker of a Dask cluster take part, such as tcp://scheduler:8786",
     )
     how.add_argument(

@@ -29,7 +29,7 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
     from marketfetch.cli.output import stdout_errors
     from marketfetch.cli.parsing.completion import completion_script
 
-    signals.interrupt()
+    signals.begin_interruptible()
     script = completion_script(arguments.shell, arguments.parsers)
     with stdout_errors():
         sys.stdout.write(script)

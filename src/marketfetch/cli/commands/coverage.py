@@ -28,14 +28,14 @@ def _add_options(parser: Parser) -> None:
 
 def _run(arguments: Namespace, signals: SignalHandler) -> int:
     from marketfetch.cli.arguments import ledger_from
-    from marketfetch.cli.report_view import coverage_page, internal_gaps, ledger_as_list
+    from marketfetch.cli.report_view import coverage_page, ledger_as_list
 
-    signals.interrupt()
+    signals.begin_interruptible()
     store, ledger = ledger_from(arguments)
     rejected = _rejected(store, ledger)
-    signals.finish()
+    signals.begin_final_phase()
     print_result(arguments, ledger_as_list(ledger, rejected), lambda: coverage_page(ledger, rejected))
-    return 1 if any(map(internal_gaps, ledger.values())) else 0
+    return 1 if any(known.gaps for known in ledger.values()) else 0
 
 
 def _rejected(store: Store, ledger: Mapping[Series, Coverage]) -> Mapping[Series, Sequence[RejectedRow]]:

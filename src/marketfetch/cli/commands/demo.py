@@ -8,7 +8,7 @@ from pathlib import Path
 
 from marketfetch.cli.parsing.command import Command
 from marketfetch.cli.parsing.options import count
-from marketfetch.cli.parsing.parser import Once, Parser
+from marketfetch.cli.parsing.parser import Parser, StoreOnceAction
 from marketfetch.cli.signals import SignalHandler
 from marketfetch.errors import ConfigurationError
 
@@ -17,15 +17,24 @@ __all__ = ["COMMAND"]
 
 def _add_options(parser: Parser) -> None:
     parser.add_argument(
-        "--keep", metavar="FILE", type=Path, action=Once, help="keep the DuckDB file of the demonstration"
+        "--keep",
+        metavar="FILE",
+        type=Path,
+        action=StoreOnceAction,
+        help="keep the DuckDB file of the demonstration",
     )
     parser.add_argument(
-        "--days", metavar="N", type=count, action=Once, default=150, help="how much history (default: 150)"
+        "--days",
+        metavar="N",
+        type=count,
+        action=StoreOnceAction,
+        default=150,
+        help="how much history (default: 150)",
     )
 
 
 def _run(arguments: Namespace, signals: SignalHandler) -> int:
-    signals.interrupt()
+    signals.begin_interruptible()
     # By name: no code that is used in production may import the simulated exchange.
     try:
         demo = import_module("marketfetch.testing.demo")

@@ -7,7 +7,7 @@ from argparse import Namespace
 from marketfetch.cli.output import print_result, stdout_errors
 from marketfetch.cli.parsing.command import Command
 from marketfetch.cli.parsing.options import add_filters, add_span, add_store
-from marketfetch.cli.parsing.parser import Once, Parser
+from marketfetch.cli.parsing.parser import Parser, StoreOnceAction
 from marketfetch.cli.signals import SignalHandler
 from marketfetch.errors import ConfigurationError
 
@@ -23,16 +23,19 @@ def _add_options(parser: Parser) -> None:
     file.add_argument(
         *("-o", "--out"),
         metavar="FILE",
-        action=Once,
+        action=StoreOnceAction,
         required=True,
         help="its suffix says the format: .csv, .parquet, .arrow or .feather; - is CSV on standard output",
     )
     file.add_argument(
-        "--format", action=Once, choices=("csv", "parquet", "arrow"), help="the format, whatever the suffix"
+        "--format",
+        action=StoreOnceAction,
+        choices=("csv", "parquet", "arrow"),
+        help="the format, whatever the suffix",
     )
     file.add_argument(
         "--times",
-        action=Once,
+        action=StoreOnceAction,
         choices=("iso", "ms"),
         default="iso",
         help="times in CSV: ISO text in UTC, or UTC milliseconds (default: %(default)s)",
@@ -56,7 +59,7 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
         raise ConfigurationError("json: the rows go to standard output; leave it out, or name a file")
     if to_stdout and arguments.format not in {None, "csv"}:
         raise ConfigurationError(f"format: {arguments.format} needs a file; standard output gets csv")
-    signals.interrupt()
+    signals.begin_interruptible()
     with stdout_errors():
         exported = export(
             arguments.store,
@@ -69,7 +72,7 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
             times=arguments.times,
             overwrite=arguments.force,
         )
-    signals.finish()
+    signals.begin_final_phase()
     if not to_stdout:
         print_result(
             arguments,

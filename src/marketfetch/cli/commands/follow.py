@@ -36,7 +36,7 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
     from marketfetch.cli.arguments import heartbeat_from, progress_from
     from marketfetch.cli.pipelines import pipeline_from
     from marketfetch.common.event_loop import run
-    from marketfetch.common.local_resources import naming_exhaustion
+    from marketfetch.common.local_resources import raising_resource_errors
     from marketfetch.errors import MarketfetchError
     from marketfetch.sinks.urls import sink_from
 
@@ -48,7 +48,7 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
     pipeline = pipeline_from(arguments, sink_from(arguments.store), *listeners)
     following = _Follow(arguments, signals, pipeline, status)
     error: MarketfetchError | None = None
-    with ExitStack() as entered, naming_exhaustion():
+    with ExitStack() as entered, raising_resource_errors():
         for each in (status, events if events in listeners else None):
             if each is not None:
                 entered.enter_context(each)
@@ -58,7 +58,7 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
             if not following.health:
                 raise
             error = failure
-    signals.finish()
+    signals.begin_final_phase()
     code = following.print_health()
     if error is not None:
         print_error(str(error))
@@ -111,7 +111,7 @@ class _Follow:
                 with suppress(RuntimeError):  # the loop is closed: the follow has already ended
                     loop.call_soon_threadsafe(following.stop)
 
-            self._signals.cancel(stop, self.print_health)
+            self._signals.begin_cancellable(stop, self.print_health)
             async with repeating(note, seconds, sleep_forever):
                 await following.wait()
             self.health = following.health()

@@ -27,11 +27,11 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
     from marketfetch.cli.arguments import chosen_from
     from marketfetch.cli.maintenance_view import forgotten_as_list, forgotten_page
 
-    signals.interrupt()
+    signals.begin_interruptible()
     forgotten = forget(
         arguments.store, **chosen_from(arguments), rows=arguments.rows, dry_run=arguments.dry_run
     )
-    signals.finish()
+    signals.begin_final_phase()
     what = "coverage and rows" if arguments.rows else "coverage"
     verdict = f"{'Would forget' if arguments.dry_run else 'Forgot'} {what}"
     print_result(arguments, forgotten_as_list(forgotten), lambda: forgotten_page(verdict, forgotten))

@@ -41,9 +41,9 @@ def print_plan(arguments: Namespace, signals: SignalHandler, pipeline: Pipeline)
     from marketfetch.api.run_sync import run_sync
     from marketfetch.cli.plan_view import plan_page
 
-    signals.interrupt()
+    signals.begin_interruptible()
     plan = run_sync(pipeline.plan)
-    signals.finish()
+    signals.begin_final_phase()
     print_result(arguments, plan.as_dict(), lambda: plan_page(plan))
     return 1 if plan.unknown else 0
 

@@ -40,7 +40,7 @@ def _add_options(parser: Parser) -> None:
 
 
 def _run(arguments: Namespace, signals: SignalHandler) -> int:
-    from marketfetch.api.upkeep.refetch import Refetch, Refetched
+    from marketfetch.api.upkeep.refetch import Refetch, RefetchResult
     from marketfetch.cli.arguments import chosen_from, composites_from, progress_from
     from marketfetch.cli.maintenance_view import refetched_page
     from marketfetch.cli.pipelines import job_options
@@ -57,7 +57,7 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
     )
 
     def shown(report: Report) -> tuple[object, Document]:
-        done = Refetched(report, job.changes)
+        done = RefetchResult(report, job.changes)
         return done.as_dict(), refetched_page(done)
 
     return run_and_report(arguments, signals, job, listener, shown)
@@ -68,9 +68,9 @@ def _dry_run(arguments: Namespace, signals: SignalHandler) -> int:
     from marketfetch.cli.arguments import chosen_from
     from marketfetch.cli.maintenance_view import forgotten_as_list, forgotten_page
 
-    signals.interrupt()
+    signals.begin_interruptible()
     spans = forget(arguments.store, **chosen_from(arguments), dry_run=True)
-    signals.finish()
+    signals.begin_final_phase()
     print_result(
         arguments, forgotten_as_list(spans), lambda: forgotten_page("Would fetch again spans", spans)
     )

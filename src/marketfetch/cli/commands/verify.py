@@ -46,10 +46,10 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
     from marketfetch.cli.maintenance_view import verification_page
     from marketfetch.sinks.urls import sink_from
 
-    signals.interrupt()
+    signals.begin_interruptible()
     if arguments.sources:
         return _verify_sources(arguments, signals)
-    if stray := next((name for name in _given(arguments) if name not in _WITHOUT_SOURCES), None):
+    if stray := next((name for name in _typed_options(arguments) if name not in _WITHOUT_SOURCES), None):
         raise ConfigurationError(f"{stray}: works only with --sources; add --sources")
     progress_from(arguments)  # nothing is shown but the log, with --verbose
     verification = verify(arguments.store, **filters_from(arguments))
@@ -57,13 +57,13 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
         raise ConfigurationError(
             f"store: {sink_from(arguments.store)!r} holds nothing yet; there is nothing to verify"
         )
-    signals.finish()
+    signals.begin_final_phase()
     if arguments.json or not (arguments.quiet and verification.ok):
         print_result(arguments, verification.as_dict(), lambda: verification_page(verification))
     return 0 if verification.ok else 1
 
 
-def _given(arguments: Namespace) -> list[str]:
+def _typed_options(arguments: Namespace) -> list[str]:
     """Return the names of the options that were typed."""
     typed = not arguments.direct and "--no-direct" not in arguments.places
     flags = {"repair": arguments.repair, "no_direct": typed}
@@ -78,14 +78,14 @@ def _verify_sources(arguments: Namespace, signals: SignalHandler) -> int:
     from marketfetch.cli.arguments import filters_from, progress_from
     from marketfetch.cli.maintenance_view import source_verification_page
     from marketfetch.cli.pipelines import parts_from
-    from marketfetch.common.local_resources import naming_exhaustion
+    from marketfetch.common.local_resources import raising_resource_errors
 
     filters = filters_from(arguments)
     name = filters.pop("exchange")
     if name is None:
         raise ConfigurationError("exchange: say whose files to compare with; add --exchange")
     listener = progress_from(arguments)
-    with listener or nullcontext(), naming_exhaustion():
+    with listener or nullcontext(), raising_resource_errors():
         verification = verify_sources(
             arguments.store,
             exchange_from(name, arguments.base_url, arguments.archive_url),
@@ -93,7 +93,7 @@ def _verify_sources(arguments: Namespace, signals: SignalHandler) -> int:
             **parts_from(arguments, listener),
             **filters,
         )
-    signals.finish()
+    signals.begin_final_phase()
     print_result(arguments, verification.as_dict(), lambda: source_verification_page(verification))
     return 0 if verification.ok else 1
 

@@ -141,8 +141,8 @@ class _Version(argparse.Action):
     """Prints version and decoder; they are read when they are asked for, since reading takes long."""
 
     def __init__(self, **kwargs: object) -> None:
-        told = "print the version, and which decoder works"
-        super().__init__(**{"nargs": 0, "help": told, **kwargs})  # type: ignore[arg-type]
+        help_text = "print the version, and which decoder works"
+        super().__init__(**{"nargs": 0, "help": help_text, **kwargs})  # type: ignore[arg-type]
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         """Print both and end the process."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from marketfetch.cli.parsing.parser import Once, Parser, Several
+from marketfetch.cli.parsing.parser import ListAction, Parser, StoreOnceAction
 from marketfetch.redaction import Secret, redact
 
 __all__ = [
@@ -41,34 +41,50 @@ def add_output(parser: Parser) -> None:
     output.add_argument(
         "--config",
         metavar="FILE",
-        action=Once,
+        action=StoreOnceAction,
         type=Path,
         help="presets of options (default: marketfetch.toml in this folder or the nearest one above it)",
     )
-    output.add_argument("-j", "--job", metavar="NAME", action=Once, help="the options of a job of that file")
+    output.add_argument(
+        "-j", "--job", metavar="NAME", action=StoreOnceAction, help="the options of a job of that file"
+    )
 
 
 def add_store(parser: Parser, *, required: bool = True) -> None:
     """Add the option that names a store."""
     parser.add_argument(
-        *("-t", "--store", "--to"), metavar="STORE", type=Secret, action=Once, required=required, help=_STORES
+        *("-t", "--store", "--to"),
+        metavar="STORE",
+        type=Secret,
+        action=StoreOnceAction,
+        required=required,
+        help=_STORES,
     )
 
 
 def add_exchange(group: Parser | argparse._ArgumentGroup) -> None:
     """Add the option that names an exchange."""
     group.add_argument(
-        "-e", "--exchange", metavar="NAME", action=Once, required=True, help="such as binance-usdm or okx"
+        "-e",
+        "--exchange",
+        metavar="NAME",
+        action=StoreOnceAction,
+        required=True,
+        help="such as binance-usdm or okx",
     )
 
 
 def add_filters(parser: Parser, unnamed: str) -> argparse._ArgumentGroup:
     """Add the options that choose series of a store; `unnamed` says what happens without them."""
     which = parser.add_argument_group("which series", unnamed)
-    which.add_argument("-e", "--exchange", metavar="NAME", action=Once, help="only those of this exchange")
-    which.add_argument("-s", "--symbol", metavar="NAME", action=Several, default=None, help="one or more")
-    which.add_argument("-d", "--dataset", metavar="NAME", action=Several, default=None, help="one or more")
-    which.add_argument("-i", "--interval", metavar="NAME", action=Once, help="only those of this interval")
+    which.add_argument(
+        "-e", "--exchange", metavar="NAME", action=StoreOnceAction, help="only those of this exchange"
+    )
+    which.add_argument("-s", "--symbol", metavar="NAME", action=ListAction, default=None, help="one or more")
+    which.add_argument("-d", "--dataset", metavar="NAME", action=ListAction, default=None, help="one or more")
+    which.add_argument(
+        "-i", "--interval", metavar="NAME", action=StoreOnceAction, help="only those of this interval"
+    )
     return which
 
 
@@ -83,15 +99,25 @@ def add_chosen_span(parser: Parser, title: str) -> argparse._ArgumentGroup:
 
 def add_span(group: argparse._ArgumentGroup) -> None:
     """Add the options that choose a span of what a store holds."""
-    group.add_argument("--start", metavar="TIME", action=Once, help="2026-06-01 (default: all before --end)")
-    group.add_argument("--end", metavar="TIME", action=Once, help="exclusive (default: all from --start on)")
+    group.add_argument(
+        "--start", metavar="TIME", action=StoreOnceAction, help="2026-06-01 (default: all before --end)"
+    )
+    group.add_argument(
+        "--end", metavar="TIME", action=StoreOnceAction, help="exclusive (default: all from --start on)"
+    )
 
 
 def add_proxies(group: argparse._ArgumentGroup) -> None:
     """Add the options that choose the addresses from which requests are sent."""
-    group.add_argument("--proxy", metavar="URL", type=Secret, action=Several, split=False, help="one or more")
     group.add_argument(
-        "--proxies-from", metavar="FILE", action=Once, type=Path, help="one proxy per line, hidden from `ps`"
+        "--proxy", metavar="URL", type=Secret, action=ListAction, split=False, help="one or more"
+    )
+    group.add_argument(
+        "--proxies-from",
+        metavar="FILE",
+        action=StoreOnceAction,
+        type=Path,
+        help="one proxy per line, hidden from `ps`",
     )
     group.add_argument("--no-direct", dest="direct", action="store_false", help="only through proxies")
 
@@ -99,15 +125,22 @@ def add_proxies(group: argparse._ArgumentGroup) -> None:
 def add_connection(group: argparse._ArgumentGroup) -> None:
     """Add the options about the host, its certificate and the rate limits."""
     group.add_argument(
-        "--base-url", metavar="URL", action=Once, help="ask this host instead of the exchange's own"
+        "--base-url",
+        metavar="URL",
+        action=StoreOnceAction,
+        help="ask this host instead of the exchange's own",
     )
     group.add_argument(
-        "--certificate", metavar="FILE", action=Once, type=Path, help="trust these authorities too (PEM)"
+        "--certificate",
+        metavar="FILE",
+        action=StoreOnceAction,
+        type=Path,
+        help="trust these authorities too (PEM)",
     )
     group.add_argument(
         "--board",
         metavar="BOARD",
-        action=Once,
+        action=StoreOnceAction,
         type=Secret,
         default=Secret("auto"),
         help="share rate limits with other processes: auto, none, file:FOLDER or postgresql://… (auto, the "
@@ -120,10 +153,17 @@ def add_requests(group: argparse._ArgumentGroup) -> None:
     add_proxies(group)
     add_connection(group)
     group.add_argument(
-        "--archive-url", metavar="URL", action=Once, help="read files from this host, not the public one"
+        "--archive-url",
+        metavar="URL",
+        action=StoreOnceAction,
+        help="read files from this host, not the public one",
     )
     group.add_argument(
-        "--concurrency", metavar="N", action=Once, type=count, help="requests in flight at most (default: 20)"
+        "--concurrency",
+        metavar="N",
+        action=StoreOnceAction,
+        type=count,
+        help="requests in flight at most (default: 20)",
     )
 
 
@@ -132,7 +172,7 @@ def add_progress(parser: Parser) -> None:
     shown = parser.add_argument_group("progress, on standard error")
     shown.add_argument(
         "--progress",
-        action=Once,
+        action=StoreOnceAction,
         choices=("auto", "bar", "log", "json", "none"),
         default="auto",
         help="bar: a live display, log: lines, json: a JSON object per line, auto: a bar on a terminal, else "
@@ -145,7 +185,7 @@ def add_progress(parser: Parser) -> None:
     shown.add_argument(
         "--heartbeat",
         metavar="SECONDS",
-        action=Once,
+        action=StoreOnceAction,
         type=seconds,
         help="time between signs of life (default: 10; on a terminal 1)",
     )

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from marketfetch.errors import ConfigurationError
 from marketfetch.redaction import printable, redact
 
-__all__ = ["Once", "Parser", "Several", "check_options", "with_option_name"]
+__all__ = ["ListAction", "Parser", "StoreOnceAction", "check_options", "with_option_name"]
 
 _MIN_SIMILARITY = 0.75
 _RENAMED = {"symbols": "--symbol", "datasets": "--dataset", "composites": "--composite", "file": "--out"}
@@ -106,7 +106,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         return f"{', '.join(action.option_strings)} {value}{more}"
 
 
-class Once(argparse.Action):
+class StoreOnceAction(argparse.Action):
     """Keeps the value of an option and refuses a second, other value, which would replace it silently."""
 
     def __call__(
@@ -123,7 +123,7 @@ class Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
-class Several(argparse.Action):
+class ListAction(argparse.Action):
     """Collects the values of an option, which may be repeated, have several words, and commas in a word.
 
     What is typed replaces the default; a default comes from the environment or a file.

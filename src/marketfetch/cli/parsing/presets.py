@@ -16,8 +16,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from marketfetch.cli.parsing.parser import Parser, Several
-from marketfetch.common.text import is_encodable
+from marketfetch.cli.parsing.parser import ListAction, Parser
+from marketfetch.common.text import is_encodable, reason_of
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.redaction import Secret, redact
 
@@ -26,7 +26,7 @@ __all__ = ["FILE_NAME", "PREFIX", "apply_presets", "variable_of"]
 FILE_NAME = "marketfetch.toml"
 PREFIX = "MARKETFETCH_"
 
-_MOST_BYTES = 1_000_000
+_MAX_BYTES = 1_000_000
 """What is read of a file at most: `--config` may name something without an end, such as /dev/zero."""
 _NOT_PRESET = {"help", "config", "job"}
 _OF_ALL_SYMBOLS = {"quote", "kind", "delisted"}
@@ -215,12 +215,11 @@ class _File(NamedTuple):
 
         try:
             with path.open("rb") as file:
-                content = file.read(_MOST_BYTES + 1)
+                content = file.read(_MAX_BYTES + 1)
             text = content.decode("utf-8-sig")
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise ConfigurationError(f"--config: {path} cannot be read: {reason}") from None
-        if len(content) > _MOST_BYTES:
+            raise ConfigurationError(f"--config: {path} cannot be read: {reason_of(error)}") from None
+        if len(content) > _MAX_BYTES:
             raise ConfigurationError(f"--config: {path} is longer than a megabyte; name a file of presets")
         try:
             return cls(path, text, tomllib.loads(text))
@@ -291,7 +290,7 @@ def _value(parser: Parser, action: argparse.Action, preset: _Preset) -> Any:
     """Return the value of an option, checked as if it were typed; None for a flag that is off."""
     if action.nargs == 0:
         return action.const if _flag(preset) else None
-    if not isinstance(action, Several):
+    if not isinstance(action, ListAction):
         return _checked(parser, action, preset, preset.value)
     several = preset.value if isinstance(preset.value, list) else [preset.value]
     if preset.folder is None and action.split is False:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from marketfetch.cli.parsing.options import add_exchange
-from marketfetch.cli.parsing.parser import Once, Parser, Several
+from marketfetch.cli.parsing.parser import ListAction, Parser, StoreOnceAction
 
 __all__ = ["add_composites", "add_query", "add_sources", "names_help"]
 
@@ -15,18 +15,25 @@ def add_query(parser: Parser, *, ends: bool = True) -> None:
     """Add the options that say what a store should hold; without `ends` there is no `--end`."""
     what = parser.add_argument_group("what the store should hold")
     add_exchange(what)
-    what.add_argument("-s", "--symbol", metavar="NAME", action=Several, help="one or more, also BTC,ETH")
+    what.add_argument("-s", "--symbol", metavar="NAME", action=ListAction, help="one or more, also BTC,ETH")
     what.add_argument(
-        "--symbols-from", metavar="FILE", action=Once, type=Path, help="a file with one symbol per line"
+        "--symbols-from",
+        metavar="FILE",
+        action=StoreOnceAction,
+        type=Path,
+        help="a file with one symbol per line",
     )
     what.add_argument("--all-symbols", action="store_true", help="all that are traded now")
     what.add_argument(
-        "--quote", metavar="NAME", action=Once, help="with --all-symbols: only those of this quote currency"
+        "--quote",
+        metavar="NAME",
+        action=StoreOnceAction,
+        help="with --all-symbols: only those of this quote currency",
     )
     what.add_argument(
         "--kind",
         metavar="KIND",
-        action=Once,
+        action=StoreOnceAction,
         help="with --all-symbols: only spot, perpetual or future",
     )
     what.add_argument(
@@ -36,23 +43,32 @@ def add_query(parser: Parser, *, ends: bool = True) -> None:
         "-d",
         "--dataset",
         metavar="NAME",
-        action=Several,
+        action=ListAction,
         default=["ohlcv"],
         help="one or more (default: ohlcv)",
     )
     what.add_argument(
-        "-i", "--interval", metavar="NAME", action=Once, default="1m", help="such as 1h (default: 1m)"
+        "-i",
+        "--interval",
+        metavar="NAME",
+        action=StoreOnceAction,
+        default="1m",
+        help="such as 1h (default: 1m)",
     )
     what.add_argument(
         "--start",
         metavar="TIME",
-        action=Once,
+        action=StoreOnceAction,
         required=True,
         help="2026-06-01, 2026-06-01T12:00Z, 20d or 3mo",
     )
     if ends:
         what.add_argument(
-            "--end", metavar="TIME", action=Once, default="now", help="likewise, exclusive (default: now)"
+            "--end",
+            metavar="TIME",
+            action=StoreOnceAction,
+            default="now",
+            help="likewise, exclusive (default: now)",
         )
     add_composites(what)
 
@@ -62,7 +78,7 @@ def add_composites(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--composite",
         metavar="NAME=A,B,…",
-        action=Several,
+        action=ListAction,
         split=False,
         help="a symbol derived from others: mean of their prices, sum of their volumes; one or more",
     )
@@ -72,7 +88,7 @@ def add_sources(group: argparse._ArgumentGroup) -> None:
     """Add the options about the source of rows, and about wrong rows."""
     group.add_argument(
         "--sources",
-        action=Once,
+        action=StoreOnceAction,
         choices=("auto", "rest", "archive"),
         default="auto",
         help="rest asks the API, archive reads public files of the exchange, auto takes files where that is "
@@ -81,7 +97,7 @@ def add_sources(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--unusable",
         metavar="POLICY",
-        action=Once,
+        action=StoreOnceAction,
         choices=("keep", "store", "retry"),
         default="keep",
         help="wrong rows of the exchange: keep (note them beside the ledger, not in the table), store (write "

@@ -46,11 +46,18 @@ from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["ArchiveFiles", "FileTask", "Seam", "SendToArchive", "download", "list_pages", "send_to_archive"]
+__all__ = [
+    "ApiComparison",
+    "ArchiveFiles",
+    "FileTask",
+    "SendToArchive",
+    "download",
+    "fetch_checksum",
+    "list_pages",
+    "send_to_archive",
+]
 
 _T = TypeVar("_T")
-_Listed = tuple[ListingPage, ListingRequest | None]
-"""A page of a listing, and the request for the page after it."""
 _MAX_DECODING = 4
 """Files that are decoded side by side, at most: each needs memory for a piece of 100,000 rows."""
 _MAX_LARGE = 2
@@ -70,11 +77,8 @@ class SendToArchive(Protocol):
 
 
 @attrs.define(eq=False)
-class Seam:
-    """The verdict about the files of one series in one wave: does one of them agree with the API?
-
-    It is the first one that is fetched, mostly the newest; if that cannot be read, the next one that can be.
-    """
+class ApiComparison:
+    """Compares the first readable file of a series in one wave, mostly the newest, with the API."""
 
     first_done: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     comparing: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
@@ -87,7 +91,7 @@ class Seam:
         is_first, self._begun = not self._begun, True
         return is_first
 
-    def differ(self) -> None:
+    def record_difference(self) -> None:
         """Note that a file has other values than the API: the files are not used."""
         self._differs = True
 
@@ -104,14 +108,14 @@ class FileTask:
     archive: Archive
     need: NeededPeriod
     key: str
-    seam: Seam
+    comparison: ApiComparison
     newest: bool
     """Whether it is the newest file of its series."""
     listed: ArchiveFile | None = None
     """Its entry in the listing; None in an archive that has no listing."""
     compared_rows: int = 0
     """How many of the last rows may be compared with the API; 0 if the API does not have them."""
-    read: FilesRead | None = None
+    files_read: FilesRead | None = None
     """What the files of a delisted series had; None for a listed one."""
 
 
@@ -147,12 +151,12 @@ class ArchiveFiles:
         Returns whether there is such a file, as far as is known. Raises RestrictedLocation. Any other error
         of the file is reported; that a file which no listing has promised is not there, is none.
         """
-        if not task.seam.begin():  # the others wait, before anything of them is in memory
-            await task.seam.first_done.wait()
+        if not task.comparison.begin():  # the others wait, before anything of them is in memory
+            await task.comparison.first_done.wait()
         try:
             return await self._fetch_at_most_twice(task)
         finally:
-            task.seam.first_done.set()
+            task.comparison.first_done.set()
 
     def reject(self, state: SeriesState, key: str, error: FetchError | PaginationError) -> None:
         """Report a file or a listing that cannot be used; raise RestrictedLocation."""
@@ -192,7 +196,7 @@ class ArchiveFiles:
 
     async def _fetch_at_most_twice(self, task: FileTask) -> bool:
         for fresh in (False, True):
-            if self.blocked or not task.seam.agrees() or task.state.terminal_error is not None:
+            if self.blocked or not task.comparison.agrees() or task.state.terminal_error is not None:
                 break
             try:
                 await self._store(task, fresh=fresh)
@@ -209,8 +213,8 @@ class ArchiveFiles:
         return True
 
     async def _store(self, task: FileTask, *, fresh: bool) -> None:
-        checksum = await self._fetch_checksum(task, fresh=fresh)
         send = partial(self._send, series=task.state.series)
+        checksum = await fetch_checksum(send, task.archive, task.key, fresh=fresh)
         promised = task.listed or task.key
         async with download(send, task.archive, promised, fresh=fresh, large=self._large) as got:
             arrived, file, egress = got
@@ -230,23 +234,6 @@ class ArchiveFiles:
         event = FileFetched(task.state.series, egress, task.key, rows, arrived.size, verified=verified)
         self.executor.emit(event)
 
-    async def _fetch_checksum(self, task: FileTask, *, fresh: bool) -> Checksum | None:
-        """Return the published checksum of a file; None if there is none, or the archive has none at all."""
-        request = task.archive.checksum_request(task.key, fresh=fresh)
-        if request is None:
-            return None
-        try:
-            body, egress = await self._send(
-                task.archive, request, lambda response: response.body, task.state.series
-            )
-        except BadRequest:
-            return None
-        try:
-            return parse_checksum(body, task.key.rpartition("/")[2])
-        except DecodeError as error:
-            error.egress = egress
-            raise
-
     def _read(self, task: FileTask, file: ArchiveFile, reader: FileReader) -> int | None:
         """Submit the missing rows of a file, on a thread; None if the file differs from the API.
 
@@ -265,7 +252,7 @@ class ArchiveFiles:
                 held = []
         if last is not None and task.compared_rows:
             call_on_loop(self._compare_with_api, task, last)
-            if not task.seam.agrees():
+            if not task.comparison.agrees():
                 return None
         provenance = reader.summary.provenance(file, task.need.period.span)
         for columns in held if rows <= _HELD_ROWS else (piece.within(missing) for piece in reader):
@@ -282,8 +269,8 @@ class ArchiveFiles:
         complete = reader.summary.verified and not reader.summary.rejected.keys() - {"duplicate"}
         if complete and (denied := task.need.missing - there):
             task.state.denied_by_files[task.key] = denied
-        if task.read is not None:
-            task.read.record(task.need.period, there.hull, complete=complete)
+        if task.files_read is not None:
+            task.files_read.record(task.need.period, there.hull, complete=complete)
 
     async def _compare_with_api(self, task: FileTask, columns: Columns) -> None:
         """Compare the last rows of the first file with a page of the API; note whether they agree.
@@ -292,14 +279,14 @@ class ArchiveFiles:
         days are read instead, which are made apart; where the newest day differs, the API is asked for
         everything. An API that does not answer says nothing against a file.
         """
-        async with task.seam.comparing:
-            if task.seam.compared:
+        async with task.comparison.comparing:
+            if task.comparison.compared:
                 return
-            task.seam.compared = True
+            task.comparison.compared = True
             last = columns.take(slice(max(0, len(columns) - task.compared_rows), None))
             fields, span = await self._difference(task.state.series, last)
         if fields:
-            task.seam.differ()
+            task.comparison.record_difference()
             self.state.files_rejected += 1
             reason = f"{', '.join(fields)} differ from what the API says about {span}"
             self.executor.emit(FileRejected(task.state.series, task.key, reason))
@@ -367,6 +354,22 @@ async def download(
                 await to_thread.run_sync(arrived.close)
 
 
+async def fetch_checksum(send: SendToArchive, archive: Archive, key: str, *, fresh: bool) -> Checksum | None:
+    """Return the published checksum of a file; None if there is none, or the archive has none at all."""
+    request = archive.checksum_request(key, fresh=fresh)
+    if request is None:
+        return None
+    try:
+        body, egress = await send(archive, request, lambda response: response.body)
+    except BadRequest:
+        return None
+    try:
+        return parse_checksum(body, key.rpartition("/")[2])
+    except DecodeError as error:
+        error.egress = egress
+        raise
+
+
 async def list_pages(
     send: SendToArchive, archive: Archive, listing: ListingRequest
 ) -> AsyncGenerator[ListingPage]:
@@ -390,7 +393,7 @@ async def send_to_archive(
     return await executor.send(request, read, policy, series)
 
 
-def _listing_page(asked: ListingRequest, response: Response) -> _Listed:
-    """Read a page and check that it is what was asked for: otherwise it is asked for again."""
+def _listing_page(requested: ListingRequest, response: Response) -> tuple[ListingPage, ListingRequest | None]:
+    """Read a page and check that it is the requested one: otherwise it is requested again."""
     page = parse_listing(response.body)
-    return page, asked.following(page)
+    return page, requested.following(page)

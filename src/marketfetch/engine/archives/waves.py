@@ -8,19 +8,18 @@ present, never that they are empty. Of a delisted symbol there are files alone: 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import TypeVar
 
-import anyio
 import attrs
 from anyio.lowlevel import checkpoint
 
 from marketfetch.archives.downloads import MAX_FILE, PART
 from marketfetch.archives.periods import CalendarPeriod, Grain
-from marketfetch.engine.archives.files import ArchiveFiles, FileTask, Seam
-from marketfetch.engine.missing import ask_files_for_unserved, give_up_unserved, unserved
-from marketfetch.engine.pages.shared_work import StoreLook
+from marketfetch.common.event_loop import in_parallel
+from marketfetch.engine.archives.files import ApiComparison, ArchiveFiles, FileTask
+from marketfetch.engine.missing import beyond_retention, give_up_beyond_retention, want_beyond_retention
+from marketfetch.engine.pages.shared_work import CoverageRefresher
 from marketfetch.engine.state import SeriesState
 from marketfetch.errors import FetchError, PaginationError
 from marketfetch.events import FileRejected
@@ -32,17 +31,16 @@ from marketfetch.planning.shared_order import FileOrder
 from marketfetch.sources import Archive, Endpoint
 from marketfetch.values.archives import ArchiveFile, Provenance
 from marketfetch.values.coverage import Coverage, MissingReason, Reason
-from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.pages import Batch
 from marketfetch.values.series import Series
 from marketfetch.values.spans import MAX_TIMESTAMP, Span, SpanSet, format_utc
 from marketfetch.values.times import Clock
 
 __all__ = ["GRAINS", "ArchiveWaves", "want_from_files"]
 
-_T = TypeVar("_T")
 GRAINS: tuple[Grain, ...] = ("month", "day")
-_WORTH_PAGES = 2
-"""A file of which fewer pages are missing is not worth its requests."""
+_MIN_PAGES = 2
+"""A file is read only if at least this many pages of its rows are missing."""
 _REQUESTED_AT_ONCE = 10
 """Files of a series that are requested by name at once. If none of them is there, no older one is requested.
 
@@ -59,7 +57,7 @@ _IN_NO_FILE = Reason(
 
 
 @attrs.frozen
-class _Need:
+class _SeriesNeed:
     """What one wave may read of a series: periods, and the size of the pages that they would replace."""
 
     state: SeriesState
@@ -80,13 +78,13 @@ class ArchiveWaves:
     files: ArchiveFiles
     capacity: Capacity
     now: Clock
-    """The server's time, UTC milliseconds."""
+    """The moment up to which rows count as closed (the earlier of both clocks), UTC milliseconds."""
     read_provenance: Callable[[Series], Awaitable[Sequence[Provenance]]]
     """Returns from which files the stored rows of a series came."""
     always: bool = False
-    look: StoreLook | None = None
+    refresher: CoverageRefresher | None = None
     """None if no other process can see the store."""
-    _read: dict[Series, FilesRead] = attrs.field(factory=dict, init=False)
+    _files_read: dict[Series, FilesRead] = attrs.field(factory=dict, init=False)
     """What the files of each delisted series had."""
 
     async def run(self, states: Sequence[SeriesState]) -> None:
@@ -96,25 +94,25 @@ class ArchiveWaves:
         files prove it, and given up elsewhere. Raises RestrictedLocation. Any other error of a listing or a
         file is reported, and the API is asked for the rows.
         """
-        self.files.row_budget.limit = self.files.max_rows
-        filed = want_from_files(states, self._exchange)
+        self.files.row_budget.resize(self.files.max_rows)
+        with_files = want_from_files(states, self._exchange)
         for grain in GRAINS:
-            if self.look is not None:
-                await self.look.renew()
-            rest = await self.choose(filed, grain)
-            while rest:
-                tasks, older = _newest_of_each(rest)
-                there = await self._fetch(tasks)
-                rest = [task for task in older if task.state.series in there]
+            if self.refresher is not None:
+                await self.refresher.renew()
+            tasks = await self.choose(with_files, grain)
+            while tasks:
+                newest, older = _newest_of_each(tasks)
+                there = await self._fetch(newest)
+                tasks = [task for task in older if task.state.series in there]
         for state in states:
             if state.delisted and state.missing:
                 await self._conclude(state)
-        for state in filed:
-            give_up_unserved(state, self._endpoint(state), self.now())
+        for state in with_files:
+            give_up_beyond_retention(state, self._endpoint(state), self.now())
 
     async def choose(self, states: Sequence[SeriesState], grain: Grain) -> list[FileTask]:
         """Return the files of one grain that are worth their requests: those in the listings, or by name."""
-        needs: list[_Need] = []
+        needs: list[_SeriesNeed] = []
         for state in states:
             needs += [await self._without_known_gaps(need) for need in self._needs(state, grain)]
             await checkpoint()  # a series with years of gaps takes a while
@@ -122,10 +120,10 @@ class ArchiveWaves:
             needs = [self._only(need, self._is_in_files_alone) for need in needs]
         tasks: list[FileTask] = []
 
-        async def list_files(need: _Need) -> None:
+        async def list_files(need: _SeriesNeed) -> None:
             tasks.extend(await self._list(need))
 
-        await self._for_each([need for need in needs if need.periods], list_files)
+        await in_parallel([need for need in needs if need.periods], list_files, self._concurrency)
         return tasks
 
     async def _fetch(self, tasks: Sequence[FileTask]) -> set[Series]:
@@ -134,7 +132,9 @@ class ArchiveWaves:
         # The newest file of each series comes first, or another that can be compared with the API as well.
         ordered = sorted(tasks, key=lambda task: (not task.newest, task.need.period.start))
         any_first = all(task.listed for task in tasks) and len({task.compared_rows for task in tasks}) < 2
-        order = FileOrder(ordered, self.look.place().before if self.look and any_first else 0)
+        order = FileOrder(
+            ordered, self.refresher.process_rank().before if self.refresher and any_first else 0
+        )
 
         async def fetch_one(task: FileTask) -> None:
             at_the_end = order.at_the_end
@@ -147,17 +147,17 @@ class ArchiveWaves:
             run_state.rows_planned -= 0 if is_read else task.need.rows
 
         run_state.rows_planned += sum(task.need.rows for task in tasks)
-        await self._for_each(order, fetch_one)
+        await in_parallel(order, fetch_one, self._concurrency)
         return there
 
     async def _is_stored(self, task: FileTask) -> bool:
         """Whether another process has stored meanwhile what a file has; of delisted symbols all are read."""
-        if self.look is None or not self.look.is_shared or task.read is not None:
+        if self.refresher is None or not self.refresher.is_shared or task.files_read is not None:
             return False
-        await self.look.refresh()
+        await self.refresher.refresh()
         return not task.need.missing & task.state.missing_in(task.need.period.span)
 
-    def _needs(self, state: SeriesState, grain: Grain) -> list[_Need]:
+    def _needs(self, state: SeriesState, grain: Grain) -> list[_SeriesNeed]:
         """Return the periods of a series that are over, and of which more than a few pages are missing."""
         series, archive = state.series, self._exchange.archive(state.series.dataset)
         if archive is None or grain not in archive.grains(series.interval):
@@ -174,19 +174,19 @@ class ArchiveWaves:
             for period in needed_periods(missing, interval, grain, utc_offset=archive.utc_offset)
             if period.period.span.end + archive.publish_delay <= now or state.delisted
         ]
-        return [self._only(_Need(state, archive, endpoint, size, periods), self._is_worth)]
+        return [self._only(_SeriesNeed(state, archive, endpoint, size, periods), self._is_worth)]
 
     @staticmethod
-    def _only(need: _Need, choose: Callable[[_Need, NeededPeriod], bool]) -> _Need:
+    def _only(need: _SeriesNeed, choose: Callable[[_SeriesNeed, NeededPeriod], bool]) -> _SeriesNeed:
         return attrs.evolve(need, periods=[period for period in need.periods if choose(need, period)])
 
-    def _is_worth(self, need: _Need, period: NeededPeriod) -> bool:
+    def _is_worth(self, need: _SeriesNeed, period: NeededPeriod) -> bool:
         """Whether a file is read: for pages of the API, or for rows that the API does not have."""
         if self.always or need.state.delisted:
             return True
-        return self._is_in_files_alone(need, period) or period.rows >= _WORTH_PAGES * need.page_size
+        return self._is_in_files_alone(need, period) or period.rows >= _MIN_PAGES * need.page_size
 
-    async def _without_known_gaps(self, need: _Need) -> _Need:
+    async def _without_known_gaps(self, need: _SeriesNeed) -> _SeriesNeed:
         """Leave out files that were read before, and of which few rows are missing: they lack these rows.
 
         Else such files would be read in every run. A gap that an earlier run left in rows of the API is
@@ -202,11 +202,11 @@ class ArchiveWaves:
         }
         if not short:
             return need
-        read = {entry.span for entry in await self.read_provenance(need.state.series)}
-        known = {period for period in short if period.span in read}
+        read_spans = {entry.span for entry in await self.read_provenance(need.state.series)}
+        known = {period for period in short if period.span in read_spans}
         return self._only(need, lambda _, period: period.period not in known)
 
-    def _is_worth_its_size(self, need: _Need, period: NeededPeriod, file: ArchiveFile) -> bool:
+    def _is_worth_its_size(self, need: _SeriesNeed, period: NeededPeriod, file: ArchiveFile) -> bool:
         """Whether a file is read in spite of its size: days are better if little of a large month is missing.
 
         Example: a month of candles of 1s has 110 MB, a day 3.7 MB. Days are read if ten of them are missing.
@@ -217,20 +217,23 @@ class ArchiveWaves:
             return file.size <= MAX_FILE
         return file.size <= MAX_FILE and 2 * period.rows >= interval.count(period.period.span)
 
-    def _is_in_files_alone(self, need: _Need, period: NeededPeriod) -> bool:
+    def _is_in_files_alone(self, need: _SeriesNeed, period: NeededPeriod) -> bool:
         """Whether the API lacks some of the missing moments: they are too old, or the symbol is delisted."""
-        return need.state.delisted or bool(
-            unserved(period.missing, need.state.series, need.endpoint, self.now())
-        )
+        too_old = beyond_retention(period.missing, need.state.series, need.endpoint, self.now())
+        return need.state.delisted or bool(too_old)
 
     @property
     def _exchange(self) -> Exchange:
         return self.files.executor.exchange
 
+    @property
+    def _concurrency(self) -> int:
+        return self.files.executor.settings.concurrency
+
     def _endpoint(self, state: SeriesState) -> Endpoint:
         return self._exchange.endpoint(state.series.dataset)
 
-    def _are_sooner(self, needs: Sequence[_Need]) -> bool:
+    def _are_sooner(self, needs: Sequence[_SeriesNeed]) -> bool:
         """Whether the files of all series are read sooner than the pages that they replace."""
         served = [
             (need, period)
@@ -245,77 +248,76 @@ class ArchiveWaves:
         page = served[0][0].endpoint.cost(served[0][0].page_size)
         return files_end_sooner(len(served), rows, pages, page, self.capacity)
 
-    async def _list(self, need: _Need) -> list[FileTask]:
+    async def _list(self, need: _SeriesNeed) -> list[FileTask]:
         """Return the files of a series for the needed periods; none if a listing fails."""
         if self.files.blocked:
             return []
         if not need.archive.is_listed:
             return self._named(need)
         state, archive = need.state, need.archive
-        first, read = need.periods[0].period, None
+        first, files_read = need.periods[0].period, None
         if state.delisted:
-            parts = len(archive.grains(state.series.interval))
-            read = self._read.setdefault(state.series, FilesRead(state.series.interval, parts))
-            first = read.list_from(first)
+            grains = len(archive.grains(state.series.interval))
+            files_read = self._files_read.setdefault(state.series, FilesRead(state.series.interval, grains))
+            first = files_read.list_from(first)
         elif first.grain == "month":
             first = _month_of_start(state, first)
         listed: dict[CalendarPeriod, ArchiveFile] = {}
-        for _ in range(1 if read is None else read.listings_needed):
+        for _ in range(1 if files_read is None else files_read.listings_needed):
             try:
                 listed |= await self._list_once(need, first)
             except (FetchError, PaginationError) as error:
                 self.files.reject(state, archive.folder(state.series, first.grain), error)
                 return []
-            if read is not None:
-                read.listings += 1
-        if read is not None:
-            read.listed |= listed.keys()
+            if files_read is not None:
+                files_read.listings += 1
+        if files_read is not None:
+            files_read.listed |= listed.keys()
         begins = _begins(state, archive)
-        older = [file.key for period, file in listed.items() if period.span.end <= begins]
-        if older:
+        if older := [file.key for period, file in listed.items() if period.span.end <= begins]:
             self._reject_older(state, older, begins)
         chosen = [
             (period, listed[period.period])
             for period in need.periods
             if period.period in listed and self._is_worth_its_size(need, period, listed[period.period])
         ]
-        seam, newest = Seam(), max((period.period for period, _ in chosen), default=None)
+        comparison, newest = ApiComparison(), max((period.period for period, _ in chosen), default=None)
         return [
             FileTask(
                 state,
                 archive,
                 period,
                 file.key,
-                seam,
+                comparison,
                 period.period == newest,
                 file,
                 self._compared_rows(need, period),
-                read,
+                files_read,
             )
             for period, file in chosen
         ]
 
-    def _named(self, need: _Need) -> list[FileTask]:
+    def _named(self, need: _SeriesNeed) -> list[FileTask]:
         """Return the files that an archive without a listing may have for needed periods, newest first."""
-        archive, series, seam = need.archive, need.state.series, Seam()
+        archive, series, comparison = need.archive, need.state.series, ApiComparison()
         return [
             FileTask(
                 need.state,
                 archive,
                 period,
                 archive.key(series, period.period),
-                seam,
+                comparison,
                 period is need.periods[-1],
                 compared_rows=self._compared_rows(need, period),
             )
             for period in reversed(need.periods)
         ]
 
-    def _compared_rows(self, need: _Need, period: NeededPeriod) -> int:
+    def _compared_rows(self, need: _SeriesNeed, period: NeededPeriod) -> int:
         """Return how many rows of a file may be compared with the API; 0 if the API does not have them."""
         return 0 if self.always or self._is_in_files_alone(need, period) else need.page_size
 
-    async def _list_once(self, need: _Need, first: CalendarPeriod) -> dict[CalendarPeriod, ArchiveFile]:
+    async def _list_once(self, need: _SeriesNeed, first: CalendarPeriod) -> dict[CalendarPeriod, ArchiveFile]:
         """Return the files of a series from a period on; those of a listed symbol to the last needed one."""
         series, last = need.state.series, need.periods[-1].period
         listed: dict[CalendarPeriod, ArchiveFile] = {}
@@ -340,39 +342,27 @@ class ArchiveWaves:
     async def _conclude(self, state: SeriesState) -> None:
         """Record as empty what the files of a delisted series prove to be, and give up the rest."""
         series, now = state.series, self.now()
-        read = self._read.get(series, FilesRead(series.interval, parts=1))
-        if empty := read.empty(state.missing, now):
+        files_read = self._files_read.get(series, FilesRead(series.interval, grains=1))
+        if empty := files_read.empty(state.missing, now):
             coverage = Coverage(empty, empty)
             state.record_coverage(coverage)
-            await self.files.writers.submit(Batch(series, Columns.empty(series.dataset), coverage))
-        if read.are_known and read.listed and not read.is_over(now):
-            after = state.missing & SpanSet.of(Span(read.end, MAX_TIMESTAMP))
-            text = f"its files end at {format_utc(read.end)}, and another may follow"
+            await self.files.writers.submit(Batch.of_coverage(series, coverage))
+        if files_read.are_known and files_read.listed and not files_read.is_over(now):
+            after = state.missing & SpanSet.of(Span(files_read.end, MAX_TIMESTAMP))
+            text = f"its files end at {format_utc(files_read.end)}, and another may follow"
             state.give_up(after, Reason(MissingReason.NOT_PUBLISHED, text))
         state.give_up(state.missing, _NOT_READ if state.files_rejected or self.files.blocked else _IN_NO_FILE)
-
-    async def _for_each(self, items: Collection[_T], work: Callable[[_T], Awaitable[None]]) -> None:
-        """Do the work for all items, in order, `concurrency` of them at a time."""
-        rest = iter(items)
-
-        async def work_off() -> None:
-            for item in rest:
-                await work(item)
-
-        async with anyio.create_task_group() as group:
-            for _ in range(min(len(items), self.files.executor.settings.concurrency)):
-                group.start_soon(work_off)
 
 
 def want_from_files(states: Sequence[SeriesState], exchange: Exchange) -> list[SeriesState]:
     """Return the series that have files, and want of them what was given up as older than the API serves."""
-    filed = list[SeriesState]()
+    with_files = list[SeriesState]()
     for state in states:
         archive = exchange.archive(state.series.dataset)
         if archive is not None and archive.grains(state.series.interval):
-            ask_files_for_unserved(state, exchange.endpoint(state.series.dataset))
-            filed.append(state)
-    return filed
+            want_beyond_retention(state, exchange.endpoint(state.series.dataset))
+            with_files.append(state)
+    return with_files
 
 
 def _newest_of_each(tasks: Sequence[FileTask]) -> tuple[list[FileTask], list[FileTask]]:

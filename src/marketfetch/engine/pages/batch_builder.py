@@ -22,8 +22,10 @@ __all__ = ["BatchBuilder", "RowBudget", "WorkQueue"]
 class RowBudget:
     """Memory limit: how many rows may be held, from the first request until the batch is durable.
 
-    Only BatchBuilder adds rows. The run calls `release` once for each batch that is durable or dropped, and
-    `clear` when it fails. Back-pressure: while the store is slow, `acquire` waits, so no new request is made.
+    BatchBuilder adds the rows of pages, ArchiveFiles those of files. FetchWorkers and ArchiveWaves set the
+    limit with `resize` before they begin. The run calls `release` once for each batch that is durable or
+    dropped, and `clear` when it fails. Back-pressure: while the store is slow, `acquire` waits, so no new
+    request is made.
 
     Example: limit 100. A plan of 60 rows is acquired; a second one of 60 waits. The first plan becomes a
     batch of 50 rows, which takes the place of the 60; when the batch is durable, the second plan is acquired.
@@ -34,6 +36,11 @@ class RowBudget:
     _rows_of: dict[object, int] = attrs.field(factory=dict, init=False)
     """The rows of each holder: a plan that is being fetched, or a batch that is being written."""
     _freed: anyio.Event | None = attrs.field(default=None, init=False)
+
+    def resize(self, limit: int) -> None:
+        """Set how many rows may be held from now on; rows that are held stay held."""
+        self.limit = limit
+        self._wake_waiting()
 
     async def acquire(self, holder: object, rows: int) -> None:
         """Wait until the limit has room for so many rows, and hold them.

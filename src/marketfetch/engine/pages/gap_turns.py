@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import attrs
 from anyio import Lock
 
-from marketfetch.engine.requester import RowFinder
+from marketfetch.engine.pages.row_finder import RowFinder
 from marketfetch.engine.state import SeriesState
 from marketfetch.planning.batches import FetchTask
 from marketfetch.planning.gap_hints import ProbableGap
@@ -17,17 +17,17 @@ from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["GapTurns", "is_worth_looking"]
+__all__ = ["GapTurns", "is_gap_search_worthwhile"]
 
-_MANY_PAGES = 25
-"""Of a series with more pages, longer candles are asked where it has gaps: that costs a twenty-fifth."""
-_MOST_TURNS = 3
-"""After so many pages that do not cross a gap, the others wait no more."""
+_MIN_PAGES = 25
+"""Longer candles show the gaps of a series if it has more pages than this: they cost about 1 / 25 of them."""
+_MAX_TURNS = 3
+"""Pages that may fail to cross a gap; after them, the other pages wait no more."""
 
 
-def is_worth_looking(task: FetchTask, concurrency: int) -> bool:
-    """Whether looking for gaps costs little beside the pages, and several of them are in flight."""
-    return concurrency > 1 and not task.paginator.sequential and task.rows > _MANY_PAGES * task.page_size
+def is_gap_search_worthwhile(task: FetchTask, concurrency: int) -> bool:
+    """Whether a search for gaps costs little beside the pages, and several of them are in flight."""
+    return concurrency > 1 and not task.paginator.sequential and task.rows > _MIN_PAGES * task.page_size
 
 
 @attrs.define(eq=False)
@@ -51,11 +51,11 @@ class GapTurns:
         factory=lambda: defaultdict(dict), init=False
     )
 
-    async def look(self, task: FetchTask, published: int) -> None:
-        """Ask longer candles where a series has gaps before the last published row. Raises Undecided."""
+    async def find_gaps(self, task: FetchTask, published: int) -> None:
+        """Ask longer candles where a series has gaps before the last published row. Raises UndecidedError."""
         missing = (task.missing & SpanSet.of(Span(0, published))).hull
         if missing is not None:
-            gaps = await self.finder.gaps(task.series, missing, task.page_size)
+            gaps = await self.finder.find_gaps(task.series, missing, task.page_size)
             self._gaps[task.series] |= {gap: _Turns() for gap in gaps}
 
     @asynccontextmanager
@@ -80,7 +80,7 @@ class GapTurns:
                     yield
                     turns.pages += page.start in gap.empty
                     had_row = page.start in gap.empty and not state.is_empty_at(page.start)
-                    if had_row or turns.pages == _MOST_TURNS:
+                    if had_row or turns.pages == _MAX_TURNS:
                         del gaps[gap]
                     return
         yield

@@ -8,33 +8,29 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Literal
 
-import anyio
 import attrs
-from anyio import CancelScope, CapacityLimiter, Lock
+from anyio import Lock
 
+from marketfetch.common.event_loop import in_parallel
 from marketfetch.engine.missing import PUBLISH_GRACE, UNPROVEN_ABSENCE
-from marketfetch.engine.pages.gap_turns import GapTurns, is_worth_looking
-from marketfetch.engine.requester import (
-    RequestExecutor,
-    RowFinder,
-    Undecided,
-    UnusableAnswer,
-    fills_from_end,
-)
+from marketfetch.engine.pages.gap_turns import GapTurns, is_gap_search_worthwhile
+from marketfetch.engine.pages.row_finder import RowFinder, UndecidedError, UnusableAnswer, fills_from_end
+from marketfetch.engine.requester import RequestExecutor
 from marketfetch.engine.state import SeriesState
 from marketfetch.engine.writers import WriterPool
-from marketfetch.errors import BadSymbol, RestrictedLocation
-from marketfetch.planning.absence import Evidence, listing_grace, reason
+from marketfetch.errors import BadSymbol
+from marketfetch.planning.absence import Evidence, listing_grace, unproven_absence_text
 from marketfetch.planning.batches import FetchTask
 from marketfetch.sources import Endpoint
 from marketfetch.values.coverage import Coverage, MissingReason, Reason
 from marketfetch.values.instruments import Instrument
-from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.pages import Batch
 from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
-from marketfetch.values.spans import Span, SpanSet, format_utc
+from marketfetch.values.spans import DAY, Span, SpanSet, format_utc
 from marketfetch.values.times import Clock
 
 __all__ = ["Beginning", "HistoryBounds", "choose_beginning", "first_page", "span_after"]
@@ -42,11 +38,10 @@ __all__ = ["Beginning", "HistoryBounds", "choose_beginning", "first_page", "span
 Beginning = Literal["pages", "first page", "search"]
 """Where fetching a series begins: with its pages, with a question about the first page, or with a search."""
 
-_DAY = 86_400_000
-_PAGES = 4
-"""A series of at most so many pages is fetched page by page: searching its first row would cost as much."""
-_ATTEMPTS = 5
-"""How often a decision is tried: it takes fewer requests, and each of them may get one bad response."""
+_MAX_UNSEARCHED_PAGES = 4
+"""A series of at most this many pages is fetched page by page: a search would cost as much."""
+_MAX_ATTEMPTS = 5
+"""Attempts at a decision: it takes fewer requests, and each of them may get one bad response."""
 
 
 def _contradiction(row: int) -> Reason:
@@ -62,7 +57,7 @@ class HistoryBounds:
     writers: WriterPool
     instruments: Mapping[str, Instrument]
     now: Clock
-    """The server's time, UTC milliseconds."""
+    """The moment up to which rows count as closed (the earlier of both clocks), UTC milliseconds."""
     _locks: dict[Series, Lock] = attrs.field(factory=dict, init=False)
     """Held while a stretch of a series is crossed: pages of the same stretch wait, and are not requested."""
     _failed: Counter[Series] = attrs.field(factory=Counter, init=False)
@@ -78,17 +73,18 @@ class HistoryBounds:
         default=attrs.Factory(lambda self: GapTurns(self.finder), takes_self=True), init=False
     )
 
-    async def detect(self, states: Sequence[SeriesState]) -> None:
+    async def find_bounds(self, states: Sequence[SeriesState]) -> None:
         """Find the empty spans before the first and after the last row of every incomplete series."""
-        await self._for_each([state for state in states if state.missing], self._detect)
+        await self._for_each([state for state in states if state.missing], self._find_bounds)
 
-    async def look_for_gaps(self, tasks: Sequence[FetchTask], states: Mapping[Series, SeriesState]) -> None:
+    async def find_gaps(self, tasks: Sequence[FetchTask], states: Mapping[Series, SeriesState]) -> None:
         """Ask longer candles of long series where these have gaps; `turns` lets one page go ahead there."""
         concurrency = self.executor.settings.concurrency
-        long = {task.series: task for task in tasks if is_worth_looking(task, concurrency)}
+        long = {task.series: task for task in tasks if is_gap_search_worthwhile(task, concurrency)}
         published = self.now() - PUBLISH_GRACE
         await self._for_each(
-            [states[series] for series in long], lambda state: self.turns.look(long[state.series], published)
+            [states[series] for series in long],
+            lambda state: self.turns.find_gaps(long[state.series], published),
         )
 
     async def decide_unproven(self, states: Sequence[SeriesState]) -> None:
@@ -109,7 +105,7 @@ class HistoryBounds:
         if self._endpoint(state).paginator.sequential:
             return part  # a chain skips what is empty by itself
         lock, page = self._locks.get(state.series), part.span
-        denied = part.absent_once == SpanSet.of(page) and self._failed[state.series] < _ATTEMPTS
+        denied = part.absent_once == SpanSet.of(page) and self._failed[state.series] < _MAX_ATTEMPTS
         if denied or (lock is not None and lock.locked()):
             async with self._locks.setdefault(state.series, Lock()):
                 if denied and state.missing_in(page) and await self._has_row_in(state, page):
@@ -118,11 +114,10 @@ class HistoryBounds:
                     return None
         if not state.crossed:
             return part
-        rest = (SpanSet.of(page) - state.crossed).hull
-        if rest is None or rest == page:
-            return None if rest is None else part
-        rows = min(part.rows, state.series.interval.count(rest))
-        return attrs.evolve(part, span=rest, rows=rows, absent_once=part.absent_once & SpanSet.of(rest))
+        uncrossed = (SpanSet.of(page) - state.crossed).hull
+        if uncrossed is None or uncrossed == page:
+            return None if uncrossed is None else part
+        return part.within(uncrossed)
 
     async def _has_row_in(self, state: SeriesState, page: Span) -> bool:
         """Whether an answer has a row in an empty page; else the stretch that begins there is crossed."""
@@ -132,7 +127,7 @@ class HistoryBounds:
                 return False
         try:
             row_in_page = await self._cross(state, page)
-        except Undecided:
+        except UndecidedError:
             self._failed[state.series] += 1
             return False
         if row_in_page is not None:
@@ -150,7 +145,7 @@ class HistoryBounds:
         """
         series, endpoint, interval = state.series, self._endpoint(state), state.series.interval
         size, end = endpoint.page_sizes[-1], interval.floor(page.end)
-        near, far = interval.shift(end, size), interval.shift(end, _PAGES * size)
+        near, far = interval.shift(end, size), interval.shift(end, _MAX_UNSEARCHED_PAGES * size)
         published = interval.floor(self.now() - PUBLISH_GRACE)
         if published <= far:
             return None
@@ -159,7 +154,7 @@ class HistoryBounds:
             return None
         if fills_from_end(endpoint) and not state.is_empty_at(page.start - 1):
             window = Span(self._half_a_page_before(state, page.start), page.end)
-            if times := await self.finder.times(series, window, size):
+            if times := await self.finder.find_times(series, window, size):
                 if max(times) in page:
                     return max(times)
                 await self._judge(state, SpanSet.of(page), Evidence(None, row_before=True))
@@ -177,36 +172,27 @@ class HistoryBounds:
     async def _for_each(
         self, states: Sequence[SeriesState], work: Callable[[SeriesState], Awaitable[None]]
     ) -> None:
-        limiter = CapacityLimiter(self.executor.settings.concurrency)
+        async def work_on(state: SeriesState) -> None:
+            # Pages are fetched next, and a refused symbol stops its series there.
+            with suppress(UndecidedError, BadSymbol):
+                await work(state)
 
-        async def work_on(state: SeriesState, all_tasks: CancelScope) -> None:
-            async with limiter:
-                try:
-                    await work(state)
-                except (Undecided, BadSymbol):
-                    return  # pages are fetched next, and a refused symbol stops its series there
-                except RestrictedLocation:
-                    all_tasks.cancel()  # before the limiter admits the next task
-                    raise
+        await in_parallel(states, work_on, self.executor.settings.concurrency)
 
-        async with anyio.create_task_group() as group:
-            for state in states:
-                group.start_soon(work_on, state, group.cancel_scope)
-
-    async def _detect(self, state: SeriesState) -> None:
-        for detect in (self._detect_end, self._detect_beginning):
+    async def _find_bounds(self, state: SeriesState) -> None:
+        for find in (self._find_end, self._find_beginning):
             try:
-                await detect(state)
-            except Undecided:
+                await find(state)
+            except UndecidedError:
                 continue
 
-    async def _detect_end(self, state: SeriesState) -> None:
+    async def _find_end(self, state: SeriesState) -> None:
         """Skip the span from the announced delisting to the next row, or to the end of what is missing."""
         delisted = self._instrument(state).delisted_at
         if delisted is not None and (after := span_after(state, delisted)) is not None:
             await self._skip_empty(state, after, last_row=min(after.start, delisted))
 
-    async def _detect_beginning(self, state: SeriesState) -> None:
+    async def _find_beginning(self, state: SeriesState) -> None:
         """Skip the span from the start of what is missing to the first row of the series."""
         missing, endpoint = state.missing.hull, self._endpoint(state)
         if missing is None:
@@ -214,7 +200,7 @@ class HistoryBounds:
         beginning = choose_beginning(state, endpoint, self._instrument(state).listed_at)
         if beginning == "pages" or (
             beginning == "first page"
-            and await self.finder.times(state.series, first_page(state.series, endpoint, missing), 1)
+            and await self.finder.find_times(state.series, first_page(state.series, endpoint, missing), 1)
         ):
             return
         await self._skip_empty(state, missing, last_row=missing.start)
@@ -242,7 +228,7 @@ class HistoryBounds:
         return before
 
     async def _decide_with_retries(self, state: SeriesState) -> None:
-        for _ in range(_ATTEMPTS):
+        for _ in range(_MAX_ATTEMPTS):
             try:
                 await self._decide(state)
                 return
@@ -270,10 +256,10 @@ class HistoryBounds:
         if (request := endpoint.first_row_request(state.series, hull.start)) is None:
             await self._judge(state, before, Evidence(earliest))
             return
-        first = await self.finder.first_row(state.series, request, hull.start)
+        first = await self.finder.find_first_row_by_request(state.series, request, hull.start)
         if first is not None and first < hull.end:
             disputed = before & SpanSet.of(Span(first, hull.end))
-            state.ask_again_for(disputed, UNPROVEN_ABSENCE)
+            state.want_again(disputed, UNPROVEN_ABSENCE)
             state.give_up(disputed, _contradiction(first))
             before -= disputed
         await self._judge(state, before, Evidence(earliest, first_row_request=True))
@@ -290,48 +276,50 @@ class HistoryBounds:
         if evidence.first is None and listed is not None and listed >= hull.end:
             # The span ends before the listing. Rows at the time of the listing show whether that is right.
             near = Span(interval.floor(listed), interval.ceil(listed + listing_grace(interval) + 1))
-            times = await self.finder.times(state.series, near, 1)
+            times = await self.finder.find_times(state.series, near, 1)
             evidence = attrs.evolve(evidence, first=min(times, default=None))
-        if not evidence.proves_empty(interval, hull, instrument, reach=endpoint.retention):
+        if not evidence.proves_empty(interval, hull, instrument, retention=endpoint.retention):
             evidence = attrs.evolve(evidence, row_before=await self._has_rows_before(state, hull.start))
-        if evidence.proves_empty(interval, hull, instrument, reach=endpoint.retention):
+        if evidence.proves_empty(interval, hull, instrument, retention=endpoint.retention):
             await self._record_empty(state, spans)
         else:
-            state.ask_again_for(spans, UNPROVEN_ABSENCE)
-            state.give_up(spans, Reason(MissingReason.UNPROVEN_ABSENCE, reason(evidence.first)))
+            state.want_again(spans, UNPROVEN_ABSENCE)
+            state.give_up(
+                spans, Reason(MissingReason.UNPROVEN_ABSENCE, unproven_absence_text(evidence.first))
+            )
 
     # --- answers ---
 
     async def _confirm_empty(
         self, state: SeriesState, span: Span, first: int | None, last_row: int
     ) -> Evidence:
-        """Request a span in two ways, and return what the responses show; Undecided if it has a row."""
+        """Request a span in two ways, and return what the responses show; UndecidedError if it has a row."""
         endpoint, series = self._endpoint(state), state.series
         has_first = endpoint.first_row_request(series, span.start) is not None
         for _ in range(2 if has_first else 1):  # twice, because years may depend on it
-            if await self.finder.times(state.series, span, 1):
-                raise Undecided
+            if await self.finder.find_times(state.series, span, 1):
+                raise UndecidedError
         if has_first:
             return Evidence(first, first_row_request=True)
         # The second window is wider: it must show the first row after the span, and may show one before it.
         end = span.end if first is None else series.interval.shift(first, 1)
         window = Span(self._half_a_page_before(state, last_row), end)
-        times = await self.finder.times(state.series, window, endpoint.page_sizes[-1])
+        times = await self.finder.find_times(state.series, window, endpoint.page_sizes[-1])
         if any(time in span for time in times) or (first is not None and first not in times):
-            raise Undecided
+            raise UndecidedError
         return Evidence(first, row_before=any(time < span.start for time in times))
 
     async def _has_rows_before(self, state: SeriesState, moment: int) -> bool:
         """Whether the exchange has a row within half a page or 30 days before a moment."""
-        start = state.series.interval.floor(moment - 30 * _DAY)
+        start = state.series.interval.floor(moment - 30 * DAY)
         window = Span(min(start, self._half_a_page_before(state, moment)), moment)
-        return bool(await self.finder.times(state.series, window, 1))
+        return bool(await self.finder.find_times(state.series, window, 1))
 
     def _half_a_page_before(self, state: SeriesState, moment: int) -> int:
         """Return the time half a page before a moment; 30 days before it for events."""
         interval = state.series.interval
         if interval.is_event:
-            return moment - 30 * _DAY
+            return moment - 30 * DAY
         steps = max(1, self._endpoint(state).page_sizes[-1] // 2)
         return interval.shift(interval.floor(moment), -steps)
 
@@ -339,20 +327,20 @@ class HistoryBounds:
 
     async def _record_empty(self, state: SeriesState, spans: SpanSet) -> None:
         """Record moments as empty, except those that are covered or given up by now."""
-        state.ask_again_for(spans, UNPROVEN_ABSENCE)
+        state.want_again(spans, UNPROVEN_ABSENCE)
         if spans.hull is not None and (empty := spans & state.missing_in(spans.hull)):
             coverage = Coverage(empty, empty)
             state.record_coverage(coverage)
-            await self.writers.submit(Batch(state.series, Columns.empty(state.series.dataset), coverage))
+            await self.writers.submit(Batch.of_coverage(state.series, coverage))
 
     async def _find_first_row(self, state: SeriesState, span: Span) -> int | None:
         near = self.turns.resumption(state.series, span)
         # A request for the first row is evidence only if it is for the first one of the whole span.
         if near is not None and self._endpoint(state).first_row_request(state.series, span.start) is None:
-            first = await self.finder.search(state.series, near, None)
+            first = await self.finder.find_first_row(state.series, near, None)
             if first is not None:
                 return first
-        return await self.finder.search(state.series, span, self._instrument(state).listed_at)
+        return await self.finder.find_first_row(state.series, span, self._instrument(state).listed_at)
 
     def _instrument(self, state: SeriesState) -> Instrument:
         return self.instruments[state.series.symbol]
@@ -376,7 +364,7 @@ def choose_beginning(state: SeriesState, endpoint: Endpoint, listed: int | None)
     must_search = endpoint.first_row_request(series, missing.start) is None
     # The store's older rows do not show where rows begin now: the exchange may have dropped some since.
     began_earlier = state.first_stored is not None and state.first_stored < missing.start
-    few = series.interval.count(missing) <= _PAGES * endpoint.page_sizes[-1]
+    few = series.interval.count(missing) <= _MAX_UNSEARCHED_PAGES * endpoint.page_sizes[-1]
     if (must_search or began_earlier) and (endpoint.paginator.sequential or few):
         return "pages"
     if began_earlier or (listed is not None and listed <= missing.start):
@@ -395,5 +383,5 @@ def span_after(state: SeriesState, delisted: int) -> Span | None:
     missing = state.missing.hull
     if missing is None:
         return None
-    end = max(missing.start, state.series.interval.ceil(delisted + _DAY))
+    end = max(missing.start, state.series.interval.ceil(delisted + DAY))
     return Span(end, missing.end) if end < missing.end else None

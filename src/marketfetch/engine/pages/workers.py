@@ -11,12 +11,12 @@ from marketfetch.decoding.validation import validate_page
 from marketfetch.engine.missing import (
     clip_to_retention,
     defer_recent_absence,
-    doubt_absence_before_first_row,
-    plan_tasks,
+    defer_unproven_absence,
 )
 from marketfetch.engine.pages.batch_builder import BatchBuilder, RowBudget, WorkQueue
 from marketfetch.engine.pages.history_bounds import HistoryBounds
-from marketfetch.engine.pages.shared_work import BatchPlans, PageSizes, StoreLook, rest_of
+from marketfetch.engine.pages.shared_work import BatchPlans, CoverageRefresher, PageSizes, unstored_part
+from marketfetch.engine.pages.tasks import plan_tasks
 from marketfetch.engine.requester import RequestExecutor
 from marketfetch.engine.state import RunState, SeriesState
 from marketfetch.engine.writers import WriterPool
@@ -48,9 +48,9 @@ class FetchWorkers:
     row_budget: RowBudget
     sizing: BatchSizing
     now: Clock
-    """The server's time, UTC milliseconds."""
+    """The moment up to which rows count as closed (the earlier of both clocks), UTC milliseconds."""
     bounds: HistoryBounds
-    look: StoreLook | None = None
+    refresher: CoverageRefresher | None = None
     """Reads what other processes have stored; None if they cannot see the store."""
     capacity: Callable[[], Capacity] | None = None
     """Returns the capacity for which page sizes are chosen; None to keep those of the tasks."""
@@ -69,7 +69,7 @@ class FetchWorkers:
         in_flight = settings.concurrency * sum(max(task.page_size for task in each) for each in tasks_by_pool)
         rows = self.sizing.rows
         for_writer = max(rows, 2 * self.writers.transaction_rows)
-        self.row_budget.limit = max(in_flight, rows) + for_writer * len(self.writers)
+        self.row_budget.resize(max(in_flight, rows) + for_writer * len(self.writers))
         async with anyio.create_task_group() as group:
             for each in tasks_by_pool:
                 group.start_soon(self._run_pool, each, share)
@@ -83,12 +83,12 @@ class FetchWorkers:
 
     async def _run_pool(self, tasks: Sequence[FetchTask], share: float) -> None:
         builder = BatchBuilder(self.sizing.rows, self.row_budget)
-        order = SharedOrder(parts=len(self.writers))  # each series has one writer
+        order = SharedOrder(shares=len(self.writers))  # each series has one writer
         plans = BatchPlans(
             tasks,
             self.sizing,
             self.state.series,
-            self.look,
+            self.refresher,
             order,
             self.row_budget,
             self._page_sizes(tasks, share),
@@ -147,7 +147,7 @@ class FetchWorkers:
             part = _with_denials(state, part)
             outcome = defer_recent_absence(endpoint.paginator.outcome(part, page), part.series, self.now())
             guard.observe(outcome)
-            outcome = doubt_absence_before_first_row(state, endpoint, page, outcome, self.now())
+            outcome = defer_unproven_absence(state, endpoint, page, outcome, self.now())
         except RestrictedLocation:
             raise
         except BadSymbol as error:
@@ -170,12 +170,12 @@ class FetchWorkers:
         return builder.add(part, page, outcome), outcome.remaining
 
     async def _unstored(self, state: SeriesState, endpoint: Endpoint, part: Slice) -> Slice | None:
-        """Return what other processes have not stored of a slice; in a chain, look before each page."""
-        if self.look is None:
+        """Return what others have not stored of a slice; in a chain, the store is read before each page."""
+        if self.refresher is None:
             return part
-        if endpoint.paginator.sequential and self.look.is_shared:
-            await self.look.refresh()
-        return rest_of(state, part) if part.series in self.look.others else part
+        if endpoint.paginator.sequential and self.refresher.is_shared:
+            await self.refresher.refresh()
+        return unstored_part(state, part) if part.series in self.refresher.others else part
 
     async def _fetch_page(self, endpoint: Endpoint, part: Slice) -> Page:
         def read(response: Response) -> Page:

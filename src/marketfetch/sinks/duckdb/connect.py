@@ -14,7 +14,13 @@ from marketfetch.sinks.files.atomic_files import create_atomically, is_locked, l
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["has_waiters", "locked_by_other_process", "open_file", "open_otherwise", "open_to_read"]
+__all__ = [
+    "has_waiters",
+    "is_locked_by_other_process",
+    "is_open_with_other_settings",
+    "open_file",
+    "open_to_read",
+]
 
 _POLL = 0.01
 
@@ -35,7 +41,7 @@ def open_file(
         _make(path)
         return duckdb.connect(path)
 
-    connection = _retried(path, connect, give_up, is_read_here)
+    connection = _retry_connecting(path, connect, give_up, is_read_here)
     _sweep(path)
     return connection
 
@@ -52,14 +58,14 @@ def open_to_read(path: Path, give_up: float) -> duckdb.DuckDBPyConnection:
         try:
             return duckdb.connect(path, read_only=True)
         except duckdb.ConnectionException as error:
-            if not open_otherwise(error):
+            if not is_open_with_other_settings(error):
                 raise
             return duckdb.connect(path)
 
-    return _retried(path, connect, give_up, lambda: False)
+    return _retry_connecting(path, connect, give_up, lambda: False)
 
 
-def _retried(
+def _retry_connecting(
     path: Path,
     connect: Callable[[], duckdb.DuckDBPyConnection],
     give_up: float,
@@ -74,7 +80,9 @@ def _retried(
             try:
                 return connect()
             except duckdb.Error as error:
-                passes = locked_by_other_process(error) or (read_here and open_otherwise(error))
+                passes = is_locked_by_other_process(error) or (
+                    read_here and is_open_with_other_settings(error)
+                )
                 if not passes or monotonic() > give_up:
                     raise
             sleep(_POLL)
@@ -88,13 +96,13 @@ def has_waiters(path: Path) -> bool:
         return False  # a file system without locks of folders
 
 
-def locked_by_other_process(error: duckdb.Error) -> bool:
+def is_locked_by_other_process(error: duckdb.Error) -> bool:
     """Tell whether another process has the file open."""
     # On Windows the system refuses the file, in the language of the user; DuckDB adds in English by whom.
     return any(phrase in str(error) for phrase in ("lock on file", "File is already open in"))
 
 
-def open_otherwise(error: duckdb.Error) -> bool:
+def is_open_with_other_settings(error: duckdb.Error) -> bool:
     """Tell whether this process has the file open with other settings."""
     return "different configuration" in str(error)
 
@@ -122,7 +130,7 @@ def _make(path: Path) -> None:
 
     file = Path(os.path.realpath(path))
     if not os.path.exists(file) and os.path.isdir(file.parent):  # noqa: PTH110, PTH112  # as above
-        create_atomically(file, lambda place: duckdb.connect(place).close())
+        create_atomically(file, lambda temporary: duckdb.connect(temporary).close())
 
 
 def _sweep(path: Path) -> None:

@@ -8,18 +8,23 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from marketfetch.common.local_resources import exhausted
+from marketfetch.common.local_resources import resource_remedy
 from marketfetch.errors import RowsRefused, SinkError, SinkUnavailable
-from marketfetch.sinks.duckdb.connect import locked_by_other_process, open_otherwise
+from marketfetch.sinks.duckdb.connect import is_locked_by_other_process, is_open_with_other_settings
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["Opened", "OutOfMemory", "explained"]
+__all__ = ["OpenedFile", "OutOfMemory", "sink_error"]
 
 # DuckDB has one class of error for many causes: a commit on a full disk raises TransactionException.
-_FULL = ("No space left on device", "File too large", "Disk quota exceeded", "not enough space on the disk")
-_DAMAGED = ("not a valid DuckDB database file", "Could not read enough bytes", "Corrupt database file")
+_FULL_DISK_PHRASES = (
+    "No space left on device",
+    "File too large",
+    "Disk quota exceeded",
+    "not enough space on the disk",
+)
+_DAMAGE_PHRASES = ("not a valid DuckDB database file", "Could not read enough bytes", "Corrupt database file")
 
 
 class OutOfMemory(SinkUnavailable):
@@ -27,8 +32,8 @@ class OutOfMemory(SinkUnavailable):
 
 
 @attrs.frozen
-class Opened:
-    """The facts about a file that its messages tell: path, memory limit, readers and key."""
+class OpenedFile:
+    """The facts about an open file that error messages state: path, memory limit, readers and key."""
 
     path: Path
     memory_limit: str
@@ -38,7 +43,7 @@ class Opened:
     """The key columns of a mapped table."""
 
 
-def explained(error: duckdb.Error, file: Opened) -> SinkError:  # noqa: C901, PLR0912  # one case a cause
+def sink_error(error: duckdb.Error, file: OpenedFile) -> SinkError:  # noqa: C901, PLR0912  # one case a cause
     """Return the SinkError to raise for an error of DuckDB."""
     import duckdb
 
@@ -46,9 +51,9 @@ def explained(error: duckdb.Error, file: Opened) -> SinkError:  # noqa: C901, PL
     match error:
         case duckdb.Error() if isinstance(error, duckdb.OutOfMemoryException) or _lacks_memory(message):
             return OutOfMemory(f"{message}; raise memory_limit= from {file.memory_limit}")
-        case duckdb.Error() if any(phrase in message for phrase in _FULL):
+        case duckdb.Error() if any(phrase in message for phrase in _FULL_DISK_PHRASES):
             return SinkError(f"{message}; make room on the disk, then run again")
-        case duckdb.Error() if any(phrase in message for phrase in _DAMAGED):
+        case duckdb.Error() if any(phrase in message for phrase in _DAMAGE_PHRASES):
             return SinkError(f"{message}; restore it from a copy, or name another file")
         case duckdb.TransactionException():
             return SinkUnavailable(f"{message}; another connection wrote the same series: write again")
@@ -61,9 +66,9 @@ def explained(error: duckdb.Error, file: Opened) -> SinkError:  # noqa: C901, PL
             )
         case duckdb.CatalogException() if "pandas_scan" in message:  # each connect() makes that function anew
             return SinkUnavailable(f"{message}; another connection was just being opened: write again")
-        case duckdb.ConnectionException() if open_otherwise(error) and file.readers:
+        case duckdb.ConnectionException() if is_open_with_other_settings(error) and file.readers:
             return SinkUnavailable(f"{file.path}: another run of this process reads it: write again")
-        case duckdb.ConnectionException() if open_otherwise(error):
+        case duckdb.ConnectionException() if is_open_with_other_settings(error):
             return SinkError(
                 f"{file.path}: this process has the file open with other settings, such as read_only=True; "
                 "close that connection, then run again"
@@ -74,14 +79,16 @@ def explained(error: duckdb.Error, file: Opened) -> SinkError:  # noqa: C901, PL
             return SinkError(f"{file.path} is an SQLite file; write sqlite:{file.path}")
         case duckdb.IOException() if os.path.isdir(file.path):  # noqa: PTH112  # Path.is_dir may raise
             return SinkError(f"{file.path} is a folder; name a file in it")
-        case duckdb.IOException() if locked_by_other_process(error):
+        case duckdb.IOException() if is_locked_by_other_process(error):
             return SinkUnavailable(
                 f"{message}; one process at a time has the file: end the other one, or wait"
             )
         case duckdb.IOException():
-            lacking = exhausted(None, message)
-            remedy = lacking or "make the file and its folder readable and writable, or name another file"
-            return (SinkUnavailable if lacking else SinkError)(f"{message}; {remedy}")
+            local_remedy = resource_remedy(None, message)
+            remedy = (
+                local_remedy or "make the file and its folder readable and writable, or name another file"
+            )
+            return (SinkUnavailable if local_remedy else SinkError)(f"{message}; {remedy}")
         case duckdb.CatalogException():
             return SinkError(f"{message}; call prepare() first, it makes what is missing")
         case _:

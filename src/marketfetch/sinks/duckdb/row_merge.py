@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketfetch.sinks.duckdb.statements import (
-    append,
-    combine,
-    combine_all,
-    counted,
-    exact,
+    check_time_resolution,
+    has_integer_time,
+    insert_parts,
+    merge_part,
+    merge_parts,
     probe_all,
     probe_each,
 )
@@ -29,7 +29,7 @@ _SMALL = 100
 """Rows of a part that is looked up and merged together with others. A larger one has a statement of its own,
 with its labels and times as constants: DuckDB then skips the parts of the table that have other rows."""
 
-_TOGETHER = 20
+_LARGE_PARTS_PER_QUERY = 20
 """Large parts that one query looks up."""
 
 
@@ -47,18 +47,22 @@ def merge_rows(
     for some in _without_overlap(parts):
         small = [part for part in some if len(part.columns) <= _SMALL]
         large = [part for part in some if len(part.columns) > _SMALL]
-        held_small = _held(connection, table, small) if small else []
-        held_large = [part for some in _chunks(large) for part in _held_large(connection, table, some)]
-        held = {id(part) for part in (*held_small, *held_large)}
-        if new := [part for part in some if id(part) not in held]:
-            with _registered(connection, table, new):
-                connection.execute(append(table), _labels(new))
-        if held_small:
-            with _registered(connection, table, held_small):
-                connection.execute(combine_all(table), [*_labels(held_small), *_reach(table, held_small)])
-        for part in held_large:
-            with _registered(connection, table, [part]):
-                connection.execute(combine(table), _place(table, part))
+        overlapping_small = _overlapping(connection, table, small) if small else []
+        overlapping_large = [
+            part for some in _chunks(large) for part in _overlapping_large(connection, table, some)
+        ]
+        overlapping = {id(part) for part in (*overlapping_small, *overlapping_large)}
+        if new := [part for part in some if id(part) not in overlapping]:
+            with _register_parts(connection, table, new):
+                connection.execute(insert_parts(table), _labels(new))
+        if overlapping_small:
+            with _register_parts(connection, table, overlapping_small):
+                connection.execute(
+                    merge_parts(table), [*_labels(overlapping_small), *_time_range(table, overlapping_small)]
+                )
+        for part in overlapping_large:
+            with _register_parts(connection, table, [part]):
+                connection.execute(merge_part(table), _part_parameters(table, part))
 
 
 def _without_overlap(parts: Sequence[LabelledRows]) -> Iterator[list[LabelledRows]]:
@@ -75,27 +79,30 @@ def _without_overlap(parts: Sequence[LabelledRows]) -> Iterator[list[LabelledRow
         yield some
 
 
-def _held(
+def _overlapping(
     connection: duckdb.DuckDBPyConnection, table: FileTable, parts: Sequence[LabelledRows]
 ) -> list[LabelledRows]:
     """Return the parts that have rows in the table between their first and last times."""
     ends = [_ends(table, part) for part in parts]
     firsts, lasts = ([*column] for column in zip(*ends, strict=True))
-    parameters = [*_labels(parts), *_reach(table, parts), firsts, lasts]
+    parameters = [*_labels(parts), *_time_range(table, parts), firsts, lasts]
     return [parts[number - 1] for (number,) in connection.execute(probe_all(table), parameters).fetchall()]
 
 
-def _held_large(
+def _overlapping_large(
     connection: duckdb.DuckDBPyConnection, table: FileTable, parts: Sequence[LabelledRows]
 ) -> list[LabelledRows]:
     """Return the large parts that have rows in the table between their first and last times."""
-    parameters = [value for part in parts for value in _place(table, part)]
+    parameters = [value for part in parts for value in _part_parameters(table, part)]
     found = connection.execute(probe_each(table, len(parts)), parameters).fetchall()
-    return [parts[place] for (place,) in found]
+    return [parts[index] for (index,) in found]
 
 
 def _chunks(parts: Sequence[LabelledRows]) -> Iterator[Sequence[LabelledRows]]:
-    return (parts[first : first + _TOGETHER] for first in range(0, len(parts), _TOGETHER))
+    return (
+        parts[first : first + _LARGE_PARTS_PER_QUERY]
+        for first in range(0, len(parts), _LARGE_PARTS_PER_QUERY)
+    )
 
 
 def _labels(parts: Sequence[LabelledRows]) -> list[list[int | str | None]]:
@@ -106,7 +113,10 @@ def _labels(parts: Sequence[LabelledRows]) -> list[list[int | str | None]]:
 def _times(table: FileTable, part: LabelledRows) -> NDArray[np.int64]:
     """Return the times of rows in the unit in which statements take them."""
     times = part.columns.times
-    return table.to_db_rows(times) if counted(table) else exact(table, times)
+    if has_integer_time(table):
+        return table.to_db_rows(times)
+    check_time_resolution(table, times)
+    return times
 
 
 def _ends(table: FileTable, part: LabelledRows) -> tuple[int, int]:
@@ -114,18 +124,18 @@ def _ends(table: FileTable, part: LabelledRows) -> tuple[int, int]:
     return int(times[0]), int(times[-1])
 
 
-def _reach(table: FileTable, parts: Sequence[LabelledRows]) -> tuple[int, int]:
+def _time_range(table: FileTable, parts: Sequence[LabelledRows]) -> tuple[int, int]:
     """Return the first and the last time of all parts."""
     ends = [_ends(table, part) for part in parts]
     return min(first for first, _ in ends), max(last for _, last in ends)
 
 
-def _place(table: FileTable, part: LabelledRows) -> list[int | str | None]:
+def _part_parameters(table: FileTable, part: LabelledRows) -> list[int | str | None]:
     return [*part.labels, *_ends(table, part)]
 
 
 @contextmanager
-def _registered(
+def _register_parts(
     connection: duckdb.DuckDBPyConnection, table: FileTable, parts: Sequence[LabelledRows]
 ) -> Iterator[None]:
     """Let statements of the block select the rows of parts from `marketfetch_batch`.
@@ -135,8 +145,8 @@ def _registered(
     numbers = np.repeat(np.arange(1, len(parts) + 1), [len(part.columns) for part in parts])
     columns = {"part": numbers, "t": np.concatenate([_times(table, part) for part in parts])}
     values = {
-        f"c{place}": np.concatenate([part.columns.values[line] for part in parts])
-        for place, line in enumerate(table.value_indexes)
+        f"c{index}": np.concatenate([part.columns.values[line] for part in parts])
+        for index, line in enumerate(table.value_indexes)
     }
     connection.register("marketfetch_batch", columns | values)
     yield

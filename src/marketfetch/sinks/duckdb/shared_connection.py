@@ -20,7 +20,7 @@ __all__ = ["SharedConnection"]
 
 _C = TypeVar("_C")
 
-_SIDE_BY_SIDE = 2
+_MAX_RUNNING = 2
 """Blocks that run at the same time: as many as the memory limit of DuckDB is made for."""
 
 
@@ -97,7 +97,7 @@ class SharedConnection(Generic[_C]):
                 self._idle.append(self._open[0])
                 self._opened_at = monotonic()
             with self._changed:
-                lent.append(self._taken())
+                lent.append(self._take())
                 block.keys = keys
                 self._changed.notify_all()
             yield lent[0]
@@ -138,11 +138,11 @@ class SharedConnection(Generic[_C]):
         ready = [other for other in earlier if not any(map(other.conflicts, self._running))]
         return (
             not self._closing
-            and len(self._running) + len(ready) < _SIDE_BY_SIDE
+            and len(self._running) + len(ready) < _MAX_RUNNING
             and not any(map(block.conflicts, (*self._running, *earlier)))
         )
 
-    def _taken(self) -> _C:
+    def _take(self) -> _C:
         """Take a connection that no other block uses."""
         if not self._idle:
             self._open.append(self._stack.enter_context(self._duplicate(self._open[0])))

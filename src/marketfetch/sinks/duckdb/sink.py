@@ -17,16 +17,16 @@ from weakref import WeakValueDictionary
 import attrs
 import numpy as np
 
-from marketfetch.common.local_resources import exhausted
+from marketfetch.common.local_resources import resource_remedy
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.protocols import GroupWriter
 from marketfetch.sinks.duckdb.connect import has_waiters, open_file, open_to_read
-from marketfetch.sinks.duckdb.errors import Opened, OutOfMemory, explained
+from marketfetch.sinks.duckdb.errors import OpenedFile, OutOfMemory, sink_error
 from marketfetch.sinks.duckdb.memory_limit import MemoryLimit
 from marketfetch.sinks.duckdb.row_merge import merge_rows
 from marketfetch.sinks.duckdb.shared_connection import SharedConnection
 from marketfetch.sinks.duckdb.statements import (
-    MOMENTS,
+    TIME_EXPRESSIONS,
     bounds,
     inside,
     select,
@@ -35,7 +35,7 @@ from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT
 from marketfetch.sinks.files.fork_guard import OPEN_FILES
 from marketfetch.sinks.files.paths import file_identity, require
 from marketfetch.sinks.sql.coverage_schema import SeriesIds
-from marketfetch.sinks.sql.coverage_tables import CoverageTables
+from marketfetch.sinks.sql.coverage_tables import FileCoverageTables
 from marketfetch.sinks.sql.file_store import SqlFileStore
 from marketfetch.sinks.sql.file_tables import FileTable, LabelledRows, RowQuery
 from marketfetch.sinks.sql.identifiers import schema_and_table
@@ -49,9 +49,9 @@ if TYPE_CHECKING:
 __all__ = ["DuckDBSink"]
 
 # `information_schema` is made of these functions, and takes three times as long.
-_HERE = "NOT internal AND database_name = current_database() AND lower(schema_name) = lower(?)"
-_COLUMNS = f"FROM duckdb_columns() WHERE {_HERE} AND lower(table_name) = lower(?)"
-_VIEWS = f"FROM duckdb_views() WHERE {_HERE} AND lower(view_name) = lower(?)"
+_IN_SCHEMA = "NOT internal AND database_name = current_database() AND lower(schema_name) = lower(?)"
+_COLUMNS = f"FROM duckdb_columns() WHERE {_IN_SCHEMA} AND lower(table_name) = lower(?)"
+_VIEWS = f"FROM duckdb_views() WHERE {_IN_SCHEMA} AND lower(view_name) = lower(?)"
 
 
 _LONG_LOG = 2**24
@@ -128,6 +128,10 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
     """
 
     memory_limit: str = attrs.field(default="256MB", kw_only=True)
+    _scheme = "duckdb"
+    _clustered = False
+    _time_type = "TIMESTAMP"
+    _typed = True
 
     def __attrs_post_init__(self) -> None:
         require("duckdb", extra="duckdb", user="DuckDBSink")
@@ -151,29 +155,13 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         return 2 if self.table is None else 1
 
     @property
-    def _ledger(self) -> CoverageTables:
+    def _ledger(self) -> FileCoverageTables:
         return attrs.evolve(super()._ledger, series_ids=self._shared().series_ids)
 
     @property
     def row_group_rows(self) -> int:
         """Rows that DuckDB compresses together."""
         return self.transaction_rows
-
-    @property
-    def _scheme(self) -> str:
-        return "duckdb"
-
-    @property
-    def _clustered(self) -> bool:
-        return False
-
-    @property
-    def _time_type(self) -> str:
-        return "TIMESTAMP"
-
-    @property
-    def _typed(self) -> bool:
-        return True
 
     @contextmanager
     def group_writer(self) -> Iterator[GroupWriter]:
@@ -235,7 +223,7 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         def make() -> _Shared:
             return _Shared(
                 SharedConnection(
-                    str(self.path), self._connected_by, self._duplicated, partial(has_waiters, self.path)
+                    str(self.path), self._connected_by, self._duplicate, partial(has_waiters, self.path)
                 )
             )
 
@@ -247,7 +235,9 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
     @contextmanager
     def _connected_by(self, give_up: float) -> Iterator[duckdb.DuckDBPyConnection]:
         shared = self._shared()
-        with self._limited(partial(open_file, self.path, give_up, lambda: shared.readers > 0)) as connection:
+        with self._open_limited(
+            partial(open_file, self.path, give_up, lambda: shared.readers > 0)
+        ) as connection:
             yield connection
 
     @contextmanager
@@ -256,34 +246,36 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         with _FILES.lock:
             shared.readers += 1
         try:
-            with self._limited(partial(open_to_read, self.path, monotonic() + LOCK_TIMEOUT)) as connection:
+            with self._open_limited(
+                partial(open_to_read, self.path, monotonic() + LOCK_TIMEOUT)
+            ) as connection:
                 yield connection
         finally:
             with _FILES.lock:
                 shared.readers -= 1
 
     @contextmanager
-    def _limited(
+    def _open_limited(
         self, connect: Callable[[], duckdb.DuckDBPyConnection]
     ) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open the file with its memory limit, and close it at the end."""
         shared = self._shared()
         with OPEN_FILES.opened(self.path), ExitStack() as stack:
             with self._translated():
-                connection = stack.enter_context(closing(self._opened(connect)))
+                connection = stack.enter_context(closing(self._open(connect)))
                 _draw_no_bar(connection)
                 stack.enter_context(shared.memory.applied(connection, self.memory_limit))
             yield connection
 
     @contextmanager
-    def _duplicated(self, connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _duplicate(self, connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
         with ExitStack() as stack:
             with self._translated():
                 cursor = stack.enter_context(closing(connection.cursor()))
                 _draw_no_bar(cursor)
             yield cursor
 
-    def _opened(self, connect: Callable[[], duckdb.DuckDBPyConnection]) -> duckdb.DuckDBPyConnection:
+    def _open(self, connect: Callable[[], duckdb.DuckDBPyConnection]) -> duckdb.DuckDBPyConnection:
         try:
             return connect()
         except BlockingIOError as error:
@@ -294,8 +286,8 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
             message = f"{self.path}: {error.strerror or error}"
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise SinkError(f"{message}; make room on the disk, then run again") from error
-            if lacking := exhausted(error.errno):
-                raise SinkUnavailable(f"{message}; {lacking}") from error
+            if remedy := resource_remedy(error.errno):
+                raise SinkUnavailable(f"{message}; {remedy}") from error
             raise SinkError(f"{message}; make its folder writable, or name another file") from error
 
     @contextmanager
@@ -322,8 +314,8 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
             yield
         except duckdb.Error as error:
             key = () if self.table is None else self.table.key
-            opened = Opened(self.path, self.memory_limit, self._shared().readers, key)
-            raise explained(error, opened) from error
+            file = OpenedFile(self.path, self.memory_limit, self._shared().readers, key)
+            raise sink_error(error, file) from error
 
     def _types(self, connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, str]:
         found = connection.execute(f"SELECT column_name, data_type {_COLUMNS}", schema_and_table(name))
@@ -351,7 +343,7 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
 
     def _check(self, connection: duckdb.DuckDBPyConnection, table: FileTable) -> None:
         kind = table.types[table.time]
-        if kind not in MOMENTS:
+        if kind not in TIME_EXPRESSIONS:
             raise ConfigurationError(
                 f"{table.title}.{table.time} is {kind}; make it TIMESTAMP (in UTC), TIMESTAMPTZ, or BIGINT"
             )
@@ -374,9 +366,9 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
 
     def _rows(self, connection: duckdb.DuckDBPyConnection, table: FileTable, query: RowQuery) -> Columns:
         parameters = [*table.values(query.series, query.series_id), *bounds(table, query.span)]
-        found = connection.execute(select(table, query.newest), parameters).fetchnumpy()
+        found = connection.execute(select(table, query.newest_limit), parameters).fetchnumpy()
         rows = np.column_stack([np.ma.filled(line, np.nan) for line in found.values()])
-        return table.from_db_rows(query.series.dataset, rows[:: 1 if query.newest is None else -1])
+        return table.from_db_rows(query.series.dataset, rows[:: 1 if query.newest_limit is None else -1])
 
 
 def _draw_no_bar(connection: duckdb.DuckDBPyConnection) -> None:

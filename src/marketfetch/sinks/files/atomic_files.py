@@ -12,8 +12,8 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import BinaryIO
 
-from marketfetch.common.platforms import is_open_elsewhere, patiently
-from marketfetch.sinks.files.lock_files import Claim, claim, holder_of, is_abandoned, sweep, unique_name
+from marketfetch.common.platforms import is_open_elsewhere, retry_while_open_elsewhere
+from marketfetch.sinks.files.lock_files import HeldLock, holder_of, is_abandoned, sweep, try_lock, unique_name
 
 __all__ = [
     "LOCK_TIMEOUT",
@@ -30,15 +30,15 @@ LOCK_TIMEOUT = 2.0
 
 _POLL = 0.005
 
-_LOCK = ".marketfetch.lock"
-_SUFFIX = ".aside"
+_FOLDER_LOCK = ".marketfetch.lock"
+_TEMPORARY_SUFFIX = ".aside"
 
-_UNSUPPORTED = frozenset(
+_UNSUPPORTED_ERRNOS = frozenset(
     {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.ENOTTY}
 )
 """The errors of file systems that have no fsync for this file: FUSE, old SMB, shares of Windows."""
 
-_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR})
+_NO_ACCESS_ERRNOS = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR})
 """The errors of systems that open no folder for reading, or not this folder."""
 
 
@@ -49,8 +49,8 @@ def replace_file(file: Path, write: Callable[[BinaryIO], object], temporary: Pat
     default the folder of `file`.
     """
 
-    def make(place: Path) -> None:
-        with place.open("wb") as handle:
+    def make(path: Path) -> None:
+        with path.open("wb") as handle:
             write(handle)
             handle.flush()
             _fsync(handle.fileno())
@@ -67,16 +67,16 @@ def create_atomically(file: Path, make: Callable[[Path], object], temporary: Pat
     """
     if os.path.islink(file):  # noqa: PTH114  # Path.is_link is the same
         file, temporary = Path(os.path.realpath(file)), None  # no rename leads from one disk to another
-    prefix, suffix = ("", "") if temporary is not None else (f".{file.name}.", _SUFFIX)
+    prefix, suffix = ("", "") if temporary is not None else (f".{file.name}.", _TEMPORARY_SUFFIX)
     folder = file.parent if temporary is None else temporary
     if temporary is None:
         sweep(folder, prefix, suffix)
-    place = folder / f"{prefix}{unique_name()}{suffix}"
+    path = folder / f"{prefix}{unique_name()}{suffix}"
     try:
-        make(place)
-        _replace(place, file)
+        make(path)
+        _replace(path, file)
     except BaseException:
-        place.unlink(missing_ok=True)  # on a full disk its room is needed
+        path.unlink(missing_ok=True)  # on a full disk its room is needed
         raise
     _fsync_directory(file.parent)
 
@@ -99,8 +99,8 @@ def make_folder(folder: Path, root: Path | None = None) -> None:
 
 
 @contextmanager
-def locked(lock: Path, give_up: float | None = None) -> Iterator[Claim]:
-    """Hold a lock file while the block runs, and wait for it first; see `claim` of `lock_files`.
+def locked(lock: Path, give_up: float | None = None) -> Iterator[HeldLock]:
+    """Hold a lock file while the block runs, and wait for it first; see `try_lock` of `lock_files`.
 
     Makes the folder of the lock file. Raises OSError, and BlockingIOError where another holder has the lock
     until `give_up`, a moment of `monotonic`: by default LOCK_TIMEOUT from now.
@@ -111,44 +111,44 @@ def locked(lock: Path, give_up: float | None = None) -> Iterator[Claim]:
     while True:
         last = monotonic() > give_up
         try:
-            claimed = claim(lock)
+            held_lock = try_lock(lock)
         except OSError as error:  # on Windows, a lock file that another process reads or removes
             if last or not is_open_elsewhere(error):
                 raise
-            claimed = None
-        if claimed is not None:
+            held_lock = None
+        if held_lock is not None:
             break
         if last:
             raise BlockingIOError(errno.EAGAIN, f"{holder_of(lock)} is at work in it for long", str(lock))
         sleep(_POLL)
     try:
-        yield claimed
+        yield held_lock
     finally:
-        claimed.release()
+        held_lock.release()
 
 
 @contextmanager
 def locked_directory(folder: Path, give_up: float | None = None) -> Iterator[None]:
     """Hold the lock file of a folder while the block runs, and make the folder first; see `locked`."""
-    with locked(folder / _LOCK, give_up):
+    with locked(folder / _FOLDER_LOCK, give_up):
         yield
 
 
 def is_locked(folder: Path) -> bool:
     """Tell whether a process holds a folder through `locked_directory`; raises OSError."""
-    lock = folder / _LOCK
+    lock = folder / _FOLDER_LOCK
     return lock.exists() and not is_abandoned(lock)
 
 
-def _replace(place: Path, file: Path) -> None:
+def _replace(path: Path, file: Path) -> None:
     try:
-        patiently(partial(place.replace, file))
+        retry_while_open_elsewhere(partial(path.replace, file))
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
         # The folder of the file is a link to another disk, or a disk is mounted there.
-        create_atomically(file, lambda beside: _copy(place, beside))
-        place.unlink()
+        create_atomically(file, lambda beside: _copy(path, beside))
+        path.unlink()
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -163,7 +163,7 @@ def _fsync_directory(folder: Path) -> None:
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        if error.errno in _REFUSED | _UNSUPPORTED:
+        if error.errno in _NO_ACCESS_ERRNOS | _UNSUPPORTED_ERRNOS:
             return
         raise
     try:
@@ -176,5 +176,5 @@ def _fsync(handle: int) -> None:
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in _UNSUPPORTED:
+        if error.errno not in _UNSUPPORTED_ERRNOS:
             raise

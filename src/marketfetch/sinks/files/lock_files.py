@@ -13,61 +13,62 @@ from secrets import token_hex
 
 import attrs
 
-from marketfetch.common.platforms import patiently
+from marketfetch.common.platforms import retry_while_open_elsewhere
 from marketfetch.common.processes import ProcessIdentity
 
-__all__ = ["LEASE", "Claim", "break_lock", "claim", "holder_of", "is_abandoned", "sweep", "unique_name"]
+__all__ = ["LEASE", "HeldLock", "break_lock", "holder_of", "is_abandoned", "sweep", "try_lock", "unique_name"]
 
 LEASE = 60.0
 """Seconds after which a lock of another machine counts as abandoned; a batch takes about one second."""
 
-_TORN = 1.0
+_UNREADABLE_LEASE = 1.0
 """Seconds after which a lock file without an identity counts as abandoned: its holder died as it wrote it."""
 
-_DAY = 86_400.0
+_TEMPORARY_FILE_LEASE = 86_400.0
+"""Seconds after which a temporary file of another machine counts as abandoned."""
 
-_GUARD = ".break"
+_GUARD_SUFFIX = ".break"
 _GUARD_LEASE = 10.0
 """Seconds after which a guard counts as abandoned, whoever created it; it is needed for milliseconds."""
 
-_HELD: set[str] = set()
+_OWNED_LOCKS: set[str] = set()
 """The texts of the lock files that this process holds, its one record of them.
 
 No lock guards the set: a fork may come while another thread holds it. `add` and `discard` are atomic.
 """
 
 if hasattr(os, "register_at_fork"):  # there is no fork on Windows
-    os.register_at_fork(after_in_child=_HELD.clear)
+    os.register_at_fork(after_in_child=_OWNED_LOCKS.clear)
 
 
 @attrs.frozen
-class Claim:
+class HeldLock:
     """A lock that this process holds.
 
-    `inherited` says that the lock was taken over from a holder that died with it.
+    `taken_over` says that the lock was taken over from a holder that died with it.
     """
 
     lock: Path
     text: str
-    inherited: bool = False
+    taken_over: bool = False
 
     def release(self) -> None:
         """Remove the lock file; does nothing in a forked child of the process that holds the lock.
 
         Never raises OSError: the work under the lock is done. A lock file that cannot be removed now, for
-        lack of descriptors or because a server is away, is abandoned: the next `claim` here removes it.
+        lack of descriptors or because a server is away, is abandoned: the next `try_lock` here removes it.
         """
-        if self.text not in _HELD:
+        if self.text not in _OWNED_LOCKS:
             return
         try:
             with suppress(OSError):
                 # Another text: the lease was over, and another process has the lock.
                 if self.lock.read_text("ascii") == self.text:
-                    patiently(self.lock.unlink)
+                    retry_while_open_elsewhere(self.lock.unlink)
         finally:
             # After the unlink: before it, a thread that takes the lock for abandoned would take it over, and
             # this unlink would remove that thread's lock.
-            _HELD.discard(self.text)
+            _OWNED_LOCKS.discard(self.text)
 
 
 def unique_name() -> str:
@@ -75,7 +76,7 @@ def unique_name() -> str:
     return f"{ProcessIdentity.current()}.{token_hex(4)}"
 
 
-def claim(lock: Path) -> Claim | None:
+def try_lock(lock: Path) -> HeldLock | None:
     """Try once to take a lock in an existing folder; None where another holder has it. Raises OSError.
 
     The file is the lock: `O_EXCL` lets only one of many callers create it, on every file system, also across
@@ -84,15 +85,15 @@ def claim(lock: Path) -> Claim | None:
     1. A lock whose process has died on this machine is taken over at once.
     2. So is a lock that this process wrote, but does not hold: it could not be removed at its release.
     3. A lock of another machine is taken over when it is older than LEASE.
-    4. A lock file that is empty or torn is taken over after a second.
+    4. A lock file that is empty or cut off is taken over after a second.
     """
-    inherited = False
+    taken_over = False
     if os.path.exists(lock):  # noqa: PTH110  # Path.exists may raise
         if not is_abandoned(lock):
             return None
-        inherited = break_lock(lock)
+        taken_over = break_lock(lock)
     text = _create(lock)
-    return None if text is None else Claim(lock, text, inherited)
+    return None if text is None else HeldLock(lock, text, taken_over)
 
 
 def holder_of(lock: Path) -> str:
@@ -110,13 +111,13 @@ def is_abandoned(lock: Path) -> bool:
         text = lock.read_text("ascii", "replace")
         holder = ProcessIdentity.parse(text)
         if holder == ProcessIdentity.current():
-            # A text that has left `_HELD` never returns. Read the file again: a thread may have released the
-            # lock between the reading and the check, and another holder may have it now.
-            return text not in _HELD and lock.read_text("ascii", "replace") == text
+            # A text that has left `_OWNED_LOCKS` never returns. Read the file again: a thread may have
+            # released the lock between the reading and the check, and another holder may have it now.
+            return text not in _OWNED_LOCKS and lock.read_text("ascii", "replace") == text
         alive = None if holder is None else holder.is_alive
         if alive is not None:
             return not alive
-        return _age(lock) > (_TORN if holder is None else LEASE)
+        return _age(lock) > (_UNREADABLE_LEASE if holder is None else LEASE)
     except FileNotFoundError:
         return False
 
@@ -134,11 +135,11 @@ def break_lock(lock: Path) -> bool:
        alive it is put back. A third process could create a guard in between; that process then sees in the
        lock file what the others left there.
     """
-    guard = lock.with_name(f"{lock.name}{_GUARD}")
+    guard = lock.with_name(f"{lock.name}{_GUARD_SUFFIX}")
     text = _create(guard)
     if text is None:
         if _is_old_guard(guard):
-            _take_away(guard)
+            _remove_old_guard(guard)
         return False
     try:
         if not is_abandoned(lock) or guard.read_text("ascii") != text:
@@ -147,7 +148,7 @@ def break_lock(lock: Path) -> bool:
     except FileNotFoundError:
         return False
     finally:
-        Claim(guard, text).release()
+        HeldLock(guard, text).release()
     return True
 
 
@@ -166,13 +167,13 @@ def sweep(folder: Path, prefix: str = "", suffix: str = "") -> None:
         writer = ProcessIdentity.parse(".".join(name.removesuffix(suffix).split(".")[-6:]))
         file = folder / name
         with suppress(FileNotFoundError):
-            if name.endswith(_GUARD):
+            if name.endswith(_GUARD_SUFFIX):
                 abandoned = _is_old_guard(file)
             elif writer is None:
                 continue
             else:
                 alive = writer.is_alive
-                abandoned = alive is False or (alive is None and _age(file) > _DAY)
+                abandoned = alive is False or (alive is None and _age(file) > _TEMPORARY_FILE_LEASE)
             if abandoned:
                 file.unlink()
 
@@ -184,22 +185,22 @@ def _create(lock: Path) -> str | None:
         handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except FileExistsError:
         return None
-    _HELD.add(text)  # before another thread can read the text
+    _OWNED_LOCKS.add(text)  # before another thread can read the text
     try:
         try:
             os.write(handle, text.encode())
         finally:
             os.close(handle)
     except BaseException:
-        _HELD.discard(text)
+        _OWNED_LOCKS.discard(text)
         lock.unlink(missing_ok=True)
         raise
     return text
 
 
-def _take_away(guard: Path) -> None:
+def _remove_old_guard(guard: Path) -> None:
     """Remove an old guard; put it back if another process has created a new one meanwhile."""
-    aside = guard.with_name(f"{guard.name}.{unique_name()}{_GUARD}")
+    aside = guard.with_name(f"{guard.name}.{unique_name()}{_GUARD_SUFFIX}")
     with suppress(FileNotFoundError):
         guard.rename(aside)
         if not _is_old_guard(aside):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from marketfetch.common.arrow import number_array, time_array
 from marketfetch.errors import RowsRefused
+from marketfetch.sinks.sql.number_limits import NumberLimits
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
@@ -22,9 +23,7 @@ _TIME = "open_time"
 _NOTE = "marketfetch"
 """The key of the note among the metadata of a file."""
 
-_INT64 = 2.0**63
-
-_GROUP = 65_536
+_ROW_GROUP_ROWS = 65_536
 """Rows of a row group: only these are in memory twice, as arrays and encoded."""
 
 
@@ -35,14 +34,12 @@ class UnreadableFile(Exception):
 def check_whole(series: Series, rows: Columns) -> None:
     """Raise RowsRefused where a column of whole numbers has a fraction, or a number that no int64 holds."""
     for column, values in zip(series.dataset.columns, rows.values, strict=True):
-        if column.integer:
-            whole = (np.floor(values) == values) & (np.abs(values) < _INT64)
-            wrong = values[~(whole | np.isnan(values))]
-            if len(wrong):
-                raise RowsRefused(
-                    f"{series}: {series.dataset}.{column.name} counts and must be whole: {float(wrong[0])!r} "
-                    "is not; store this series in DuckDB or SQLite with table=, in a column of DOUBLE"
-                )
+        changed = NumberLimits.of("bigint").first_changed(values) if column.integer else None
+        if changed is not None:
+            raise RowsRefused(
+                f"{series}: {series.dataset}.{column.name} counts and must be whole: {changed[0]!r} "
+                "is not; store this series in DuckDB or SQLite with table=, in a column of DOUBLE"
+            )
 
 
 def write_rows(rows: Columns, dataset: Dataset, note: bytes, target: BinaryIO) -> None:
@@ -73,8 +70,8 @@ def write_rows(rows: Columns, dataset: Dataset, note: bytes, target: BinaryIO) -
         "write_statistics": [_TIME],  # readers skip files and row groups by time; all columns cost 10 %
     }
     with pq.ParquetWriter(target, schema, **options) as file:
-        for start in range(0, len(rows), _GROUP):
-            file.write_table(table(rows.take(slice(start, start + _GROUP))))
+        for start in range(0, len(rows), _ROW_GROUP_ROWS):
+            file.write_table(table(rows.take(slice(start, start + _ROW_GROUP_ROWS))))
         file.add_key_value_metadata({_NOTE: note.decode()})
 
 
@@ -82,7 +79,7 @@ def read_note(source: BinaryIO) -> bytes | None:
     """Read the note of a file; None where it has none. Raises UnreadableFile."""
     import pyarrow.parquet as pq
 
-    with _checked():
+    with _translate_errors():
         found: bytes | None = (pq.read_metadata(source).metadata or {}).get(_NOTE.encode())
     return found
 
@@ -92,7 +89,7 @@ def read_rows(source: BinaryIO, dataset: Dataset) -> Columns:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with _checked(), pq.ParquetFile(source, page_checksum_verification=True) as file:
+    with _translate_errors(), pq.ParquetFile(source, page_checksum_verification=True) as file:
         times = np.empty(file.metadata.num_rows, np.int64)
         values = np.full((len(dataset.columns), len(times)), np.nan)
         stop = 0
@@ -122,7 +119,7 @@ def _copy(column: Any, target: NDArray[Any]) -> None:
 
 
 @contextmanager
-def _checked() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     import pyarrow as pa
 
     try:

@@ -18,15 +18,15 @@ import attrs
 import msgspec
 
 from marketfetch.errors import SinkError
-from marketfetch.sinks.provenance import by_span, dump_file, load_file, remembered
-from marketfetch.sinks.remedies import newer_format
+from marketfetch.sinks.provenance import by_span, dump_file, load_file, without_forgotten
+from marketfetch.sinks.remedies import newer_format_error
 from marketfetch.sinks.sql.packed_coverage import PackedCoverage
 from marketfetch.values.archives import Provenance
 from marketfetch.values.pages import RejectedRow
 from marketfetch.values.series import Series
 from marketfetch.values.spans import SpanSet
 
-__all__ = ["FORMAT", "FileNote", "LedgerNote", "check_names", "replaced"]
+__all__ = ["FORMAT", "FileNote", "LedgerNote", "check_names", "replace_entry"]
 
 FORMAT = 3
 """The format of the store. Notes of format 2 have no provenance, and are valid notes of format 3.
@@ -43,19 +43,19 @@ class FileNote:
     rejected: tuple[RejectedRow, ...] = ()
     provenance: tuple[Provenance, ...] = ()
 
-    def dumped(self, series: Series) -> bytes:
+    def dump(self, series: Series) -> bytes:
         """Write the note, as JSON."""
         rejected = [(row.time, row.reason, row.raw) for row in self.rejected]
         entry = {"coverage": self.coverage.numbers(), "rejected": rejected}
-        return _dumped(series, entry | _dumped_files(self.provenance))
+        return _dump(series, entry | _dump_files(self.provenance))
 
     @classmethod
-    def parsed(cls, text: bytes, series: Series, file: str) -> FileNote:
+    def parse(cls, text: bytes, series: Series, file: str) -> FileNote:
         """Read a note; raises ValueError where it is damaged, SinkError where it is not of this series."""
-        entry = _parsed(text, series, file)
+        entry = _parse(text, series, file)
         try:
-            rejected = tuple(_rejected(*row) for row in entry["rejected"])
-            return cls(PackedCoverage.parsed(entry["coverage"]), rejected, _loaded_files(entry))
+            rejected = tuple(_load_rejected(*row) for row in entry["rejected"])
+            return cls(PackedCoverage.parse(entry["coverage"]), rejected, _load_files(entry))
         except (ValueError, LookupError, TypeError, OverflowError) as error:
             raise ValueError(f"its note reads {text[:60]!r}") from error
 
@@ -66,20 +66,20 @@ class FileNote:
         known = self.coverage.united_with(coverage)
         rows = sorted({*self.rejected, *rejected})
         kept = tuple(row for row in rows if not known.is_present(row.time))
-        return FileNote(known, kept, replaced(self.provenance, provenance))
+        return FileNote(known, kept, replace_entry(self.provenance, provenance))
 
     def without(self, spans: SpanSet) -> FileNote:
         """Return what is left when the moments of `spans` are forgotten."""
         kept = tuple(row for row in self.rejected if row.time not in spans)
-        return FileNote(self.coverage.without(spans), kept, tuple(remembered(self.provenance, spans)))
+        return FileNote(self.coverage.without(spans), kept, tuple(without_forgotten(self.provenance, spans)))
 
     def __bool__(self) -> bool:
         return bool(self.coverage or self.rejected or self.provenance)
 
-    def same(self, other: FileNote) -> bool:
+    def equals(self, other: FileNote) -> bool:
         """Whether two notes are equal."""
         mine, others = (self.rejected, self.provenance), (other.rejected, other.provenance)
-        return mine == others and self.coverage.same(other.coverage)
+        return mine == others and self.coverage.equals(other.coverage)
 
 
 @attrs.frozen(eq=False)
@@ -93,59 +93,62 @@ class LedgerNote:
     fileless: PackedCoverage = attrs.field(factory=PackedCoverage)
     """The coverage of periods that have no rows and need no file."""
     provenance: tuple[Provenance, ...] = ()
-    """The files that told of these periods."""
+    """The files that these periods came from."""
 
-    def dumped(self, series: Series) -> bytes:
+    def dump(self, series: Series) -> bytes:
         """Write the note, as JSON."""
-        files = {name: None if held is None else held.numbers() for name, held in sorted(self.files.items())}
+        files = {
+            name: None if coverage is None else coverage.numbers()
+            for name, coverage in sorted(self.files.items())
+        }
         entry = {"files": files, "fileless": self.fileless.numbers()}
-        return _dumped(series, entry | _dumped_files(self.provenance))
+        return _dump(series, entry | _dump_files(self.provenance))
 
     @classmethod
-    def parsed(cls, text: bytes, series: Series, file: str) -> LedgerNote:
+    def parse(cls, text: bytes, series: Series, file: str) -> LedgerNote:
         """Read a note; raises ValueError where it is damaged, SinkError where it is not of this series."""
-        entry = _parsed(text, series, file)
+        entry = _parse(text, series, file)
         try:
             files = {
-                str(name): None if held is None else PackedCoverage.parsed(held)
-                for name, held in entry["files"].items()
+                str(name): None if coverage is None else PackedCoverage.parse(coverage)
+                for name, coverage in entry["files"].items()
             }
-            return cls(files, PackedCoverage.parsed(entry["fileless"]), _loaded_files(entry))
+            return cls(files, PackedCoverage.parse(entry["fileless"]), _load_files(entry))
         except (ValueError, LookupError, TypeError, OverflowError, AttributeError) as error:
             raise ValueError(f"its note reads {text[:60]!r}") from error
 
-    def same(self, other: LedgerNote) -> bool:
+    def equals(self, other: LedgerNote) -> bool:
         """Whether two notes are equal."""
         if self.files.keys() != other.files.keys() or self.provenance != other.provenance:
             return False
-        if not self.fileless.same(other.fileless):
+        if not self.fileless.equals(other.fileless):
             return False
-        pairs = ((held, other.files[name]) for name, held in self.files.items())
+        pairs = ((coverage, other.files[name]) for name, coverage in self.files.items())
         return all(
-            one is two or (one is not None and two is not None and one.same(two)) for one, two in pairs
+            one is two or (one is not None and two is not None and one.equals(two)) for one, two in pairs
         )
 
 
-def replaced(entries: Iterable[Provenance], new: Provenance | None) -> tuple[Provenance, ...]:
+def replace_entry(entries: Iterable[Provenance], new: Provenance | None) -> tuple[Provenance, ...]:
     """Add an entry, which replaces that of the same file."""
     if new is None:
         return tuple(entries)
     return tuple(by_span([new, *(entry for entry in entries if entry.key != new.key)]))
 
 
-def _dumped_files(entries: Sequence[Provenance]) -> dict[str, object]:
+def _dump_files(entries: Sequence[Provenance]) -> dict[str, object]:
     return {"provenance": list(map(dump_file, entries))} if entries else {}
 
 
-def _loaded_files(entry: Mapping[str, Any]) -> tuple[Provenance, ...]:
+def _load_files(entry: Mapping[str, Any]) -> tuple[Provenance, ...]:
     return tuple(map(load_file, entry.get("provenance", ())))
 
 
-def _dumped(series: Series, entry: Mapping[str, object]) -> bytes:
-    return msgspec.json.encode({"format": FORMAT, "series": _names(series), **entry})
+def _dump(series: Series, entry: Mapping[str, object]) -> bytes:
+    return msgspec.json.encode({"format": FORMAT, "series": series.names, **entry})
 
 
-def _parsed(text: bytes, series: Series, file: str) -> Mapping[str, Any]:
+def _parse(text: bytes, series: Series, file: str) -> Mapping[str, Any]:
     try:
         entry = msgspec.json.decode(text)
     except RecursionError as error:
@@ -153,7 +156,7 @@ def _parsed(text: bytes, series: Series, file: str) -> Mapping[str, Any]:
     if not isinstance(entry, dict) or type(entry.get("format")) is not int:
         raise ValueError(f"its note reads {text[:60]!r}")
     if entry["format"] > FORMAT:
-        raise newer_format(file, entry["format"], FORMAT)
+        raise newer_format_error(file, entry["format"], FORMAT)
     names = entry.get("series")
     if not isinstance(names, list):
         raise ValueError(f"its note reads {text[:60]!r}")
@@ -163,20 +166,16 @@ def _parsed(text: bytes, series: Series, file: str) -> Mapping[str, Any]:
 
 def check_names(names: Sequence[object], series: Series, file: str) -> None:
     """Raise SinkError for a file of another series than that of its folder."""
-    if list(names) != _names(series):
+    if tuple(names) != series.names:
         raise SinkError(
             f"{file} is about {' '.join(map(str, names))}, not {series}: this file system takes capital and "
             "small letters for the same; keep the two in different folders"
         )
 
 
-def _rejected(time: object, reason: object, raw: object) -> RejectedRow:
+def _load_rejected(time: object, reason: object, raw: object) -> RejectedRow:
     if type(time) is not int or not isinstance(reason, str) or not isinstance(raw, str):
         raise TypeError(time)
     if abs(time) >= 2**63:
         raise OverflowError(time)
     return RejectedRow(time, reason, raw)
-
-
-def _names(series: Series) -> list[str]:
-    return [series.exchange, series.dataset.name, series.symbol, series.interval.name]

@@ -10,12 +10,12 @@ import numpy as np
 
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Columns
-from marketfetch.values.spans import Span, SpanSet
+from marketfetch.values.spans import DAY, HOUR, MINUTE, Span, SpanSet
 
 __all__ = ["Period", "periods_of", "split", "unit_of", "whole_periods"]
 
 
-_SHORTEST = {"D": 86_400_000, "M": 28 * 86_400_000, "Y": 51 * 7 * 86_400_000}
+_SHORTEST = {"D": DAY, "M": 28 * DAY, "Y": 51 * 7 * DAY}
 """The shortest length that a period covers, in milliseconds; a year of weekly candles may cover 52 weeks."""
 
 _NAME = re.compile(r"-?\d{4,}(-\d\d){0,2}", re.ASCII)
@@ -69,9 +69,9 @@ class Period:
 
 def unit_of(interval: Interval) -> str:
     """Choose the period of a file; a merge rewrites the file, so it has far less than a million rows."""
-    if interval.is_event or interval.typical >= 3_600_000:
+    if interval.is_event or interval.typical >= HOUR:
         return "Y"
-    return "M" if interval.typical >= 60_000 else "D"
+    return "M" if interval.typical >= MINUTE else "D"
 
 
 def periods_of(spans: SpanSet, interval: Interval) -> Iterator[Period]:
@@ -90,7 +90,7 @@ def periods_of(spans: SpanSet, interval: Interval) -> Iterator[Period]:
 def whole_periods(spans: SpanSet, interval: Interval) -> Iterator[Span]:
     """Yield the parts of spans that consist of whole periods.
 
-    >>> spans = SpanSet.of(Span(0, 80 * 86_400_000), Span(100 * 86_400_000, 110 * 86_400_000))
+    >>> spans = SpanSet.of(Span(0, 80 * DAY), Span(100 * DAY, 110 * DAY))
     >>> print(*whole_periods(spans, Interval.parse("1m")))
     [1970-01-01T00:00:00Z, 1970-03-01T00:00:00Z)
     """

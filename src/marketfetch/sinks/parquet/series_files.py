@@ -16,9 +16,9 @@ from marketfetch.errors import SinkError
 from marketfetch.sinks.merging import merge
 from marketfetch.sinks.parquet.codec import UnreadableFile, read_note, read_rows
 from marketfetch.sinks.parquet.footers import FileNote, LedgerNote, check_names
-from marketfetch.sinks.parquet.format1 import FIRST_LEDGER, read_first, united
+from marketfetch.sinks.parquet.format1 import FORMAT1_LEDGER_FILE, merge_format1, read_format1_ledger
+from marketfetch.sinks.parquet.paths import LEDGER_FILE, series_path
 from marketfetch.sinks.parquet.periods import Period, unit_of
-from marketfetch.sinks.parquet.places import LEDGER, home_of
 from marketfetch.sinks.provenance import by_span
 from marketfetch.sinks.remedies import forget_command
 from marketfetch.sinks.sql.packed_coverage import PackedCoverage
@@ -41,9 +41,9 @@ class SeriesFiles:
     series: Series
 
     @property
-    def home(self) -> Path:
-        """The folder itself."""
-        return home_of(self.root, self.series)
+    def path(self) -> Path:
+        """The path of the folder."""
+        return series_path(self.root, self.series)
 
     def coverage(self, *, whole: bool = True) -> Coverage:
         """Return the coverage of the series.
@@ -61,8 +61,8 @@ class SeriesFiles:
                 continue
             legacy = ledger.files.get(str(period))
             parts.append(note.coverage if note is not None else legacy or PackedCoverage())
-        known = PackedCoverage.joined(parts).unpacked()
-        return known | ledger.fileless.unpacked() if ledger.fileless else known
+        known = PackedCoverage.join(parts).unpack()
+        return known | ledger.fileless.unpack() if ledger.fileless else known
 
     def read(self, span: Span) -> Columns:
         """Return the rows inside a span; raises SinkError for a missing or damaged file of it."""
@@ -103,11 +103,11 @@ class SeriesFiles:
         return by_span({one.key: one for one in sorted(entries, key=attrgetter("modified"))}.values())
 
     @property
-    def is_held(self) -> bool:
+    def is_stored(self) -> bool:
         """Whether anything of the series is stored."""
         return any(self._each_period(foreign=True)) or any(
-            os.path.exists(self.home / name)  # noqa: PTH110  # Path.exists may raise
-            for name in (LEDGER, FIRST_LEDGER)
+            os.path.exists(self.path / name)  # noqa: PTH110  # Path.exists may raise
+            for name in (LEDGER_FILE, FORMAT1_LEDGER_FILE)
         )
 
     def _notes(self, span: Span | None) -> tuple[LedgerNote, list[FileNote]]:
@@ -129,27 +129,27 @@ class SeriesFiles:
         for last in (False, True):
             ledger = self._ledger()
             periods = self._periods(foreign=foreign)
-            absent = map(self._named, sorted(ledger.files.keys() - set(map(str, periods))))
-            missing = [one for one in absent if spans is None or self._in(one, spans)]
+            absent = map(self._period_named, sorted(ledger.files.keys() - set(map(str, periods))))
+            missing = [one for one in absent if spans is None or self._touches(one, spans)]
             if not missing:
                 break
             if last:
-                raise self._missing(missing[0])
+                raise self._missing_file_error(missing[0])
         return ledger, periods
 
-    def _missing(self, period: Period) -> SinkError:
+    def _missing_file_error(self, period: Period) -> SinkError:
         return SinkError(
             f"{self._file(period)} is missing, and the ledger counts on its rows; put it back, or have them "
             f"fetched anew: {self._forget_command(period)}"
         )
 
-    def _named(self, name: str) -> Period:
+    def _period_named(self, name: str) -> Period:
         period = Period.parse(name, unit_of(self.series.interval))
         if period is None:
-            raise SinkError(f"{self.home / LEDGER} is damaged: it counts on a file {name!r}; remove it")
+            raise SinkError(f"{self.path / LEDGER_FILE} is damaged: it counts on a file {name!r}; remove it")
         return period
 
-    def _in(self, period: Period, spans: SpanSet) -> bool:
+    def _touches(self, period: Period, spans: SpanSet) -> bool:
         return bool(SpanSet.of(period.span, period.covers(self.series.interval)) & spans)
 
     def _periods(self, *, foreign: bool) -> list[Period]:
@@ -159,7 +159,7 @@ class SeriesFiles:
     def _each_period(self, *, foreign: bool) -> Iterator[Period]:
         """Yield what `_periods` returns, in any order."""
         try:
-            with os.scandir(self.home) as entries:
+            with os.scandir(self.path) as entries:
                 names = [entry.name for entry in entries]
         except (FileNotFoundError, NotADirectoryError):
             return
@@ -170,14 +170,14 @@ class SeriesFiles:
                 if period is not None:
                     yield period
                 elif not foreign:
-                    raise SinkError(f"{self.home / name} is not a file that marketfetch wrote; move it away")
+                    raise SinkError(f"{self.path / name} is not a file that marketfetch wrote; move it away")
 
     def _ledger(self) -> LedgerNote:
         """Return the ledger, united with that of format 1 where there is one."""
-        ledger, file, first = LedgerNote(), self.home / LEDGER, self.home / FIRST_LEDGER
+        ledger, file, first = LedgerNote(), self.path / LEDGER_FILE, self.path / FORMAT1_LEDGER_FILE
         try:
             with file.open("rb") as source:
-                ledger = LedgerNote.parsed(read_note(source) or b"", self.series, str(file))
+                ledger = LedgerNote.parse(read_note(source) or b"", self.series, str(file))
         except FileNotFoundError:
             pass
         except (UnreadableFile, ValueError) as error:
@@ -186,17 +186,17 @@ class SeriesFiles:
                 "is asked for anew"
             ) from error
         try:
-            names, coverage = read_first(first)
+            names, coverage = read_format1_ledger(first)
         except FileNotFoundError:
             return ledger
         check_names(names, self.series, str(first))
-        return united(ledger, coverage, set(self._periods(foreign=True)), self.series.interval)
+        return merge_format1(ledger, coverage, set(self._periods(foreign=True)), self.series.interval)
 
     def _note(self, period: Period, source: BinaryIO) -> FileNote | None:
         text = read_note(source)
         if text is None:
             return None
-        note = FileNote.parsed(text, self.series, str(self._file(period)))
+        note = FileNote.parse(text, self.series, str(self._file(period)))
         if not note.coverage.lies_in(period.covers(self.series.interval)):
             raise ValueError("its note is about another period")
         return note
@@ -220,7 +220,7 @@ class SeriesFiles:
         return forget_command(self.root, self.series, period.covers(self.series.interval))
 
     def _file(self, period: Period) -> Path:
-        return self.home / f"{period}.parquet"
+        return self.path / f"{period}.parquet"
 
     def _period_of(self, moment: int) -> Period:
         return Period.of(self.series.interval.floor(moment), unit_of(self.series.interval))

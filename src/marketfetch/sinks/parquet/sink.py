@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import attrs
 
-from marketfetch.common.local_resources import exhausted
+from marketfetch.common.local_resources import PASSING_ERRNOS, resource_remedy
 from marketfetch.common.platforms import is_open_elsewhere
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.protocols import Writer
@@ -21,11 +21,11 @@ from marketfetch.sinks.files.atomic_files import make_folder
 from marketfetch.sinks.files.lock_files import break_lock, is_abandoned, sweep
 from marketfetch.sinks.files.paths import check_folder, file_identity, file_path, path_from_uri, require
 from marketfetch.sinks.parquet.footers import FORMAT
-from marketfetch.sinks.parquet.format1 import FIRST_LEDGER
+from marketfetch.sinks.parquet.format1 import FORMAT1_LEDGER_FILE
+from marketfetch.sinks.parquet.paths import WORK_FOLDER, lock_folder, temporary_folder
 from marketfetch.sinks.parquet.periods import Period, unit_of
-from marketfetch.sinks.parquet.places import WORK, locks_of, temporary_folder
 from marketfetch.sinks.parquet.series_folder import SeriesFolder
-from marketfetch.sinks.remedies import newer_format
+from marketfetch.sinks.remedies import newer_format_error
 from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset, datasets
@@ -35,11 +35,10 @@ from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["ParquetSink"]
 
-_MARK = "format-"
+_MARK_PREFIX = "format-"
 """Begins the name of an empty folder that tells the format: readers would stumble over a file."""
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_PASSING = frozenset({errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT})
+_FULL_DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @attrs.frozen(repr=False)
@@ -109,14 +108,14 @@ class ParquetSink:
             if not self._mark.is_dir():
                 self._migrate()
                 make_folder(self._mark)
-            abandoned = {lock for lock in locks_of(self.folder).glob("*.lock") if is_abandoned(lock)}
+            abandoned = {lock for lock in lock_folder(self.folder).glob("*.lock") if is_abandoned(lock)}
             for one in self._folders() if abandoned else ():
                 if one.lock in abandoned:
                     one.migrate()
             for lock in abandoned:
                 if is_abandoned(lock):  # of a series that has no folder yet
                     break_lock(lock)
-            for work in (temporary_folder(self.folder), locks_of(self.folder)):
+            for work in (temporary_folder(self.folder), lock_folder(self.folder)):
                 sweep(work)
 
     @contextmanager
@@ -167,13 +166,13 @@ class ParquetSink:
         Missing and damaged files are left out. Raises ConfigurationError if there is no such folder.
         """
         with self._existing():
-            held = self._folders()
-            return {one.series: one.coverage(whole=False) for one in held if one.is_held}
+            folders = self._folders()
+            return {one.series: one.coverage(whole=False) for one in folders if one.is_stored}
 
     def series(self) -> Collection[Series]:
         """Return every stored series, by the names of folders; see SupportsLatest."""
         with self._existing():
-            return [one.series for one in self._folders() if one.is_held]
+            return [one.series for one in self._folders() if one.is_stored]
 
     def latest(self, series: Collection[Series], limit: int) -> Mapping[Series, Columns]:
         """Return the newest rows of each series, from its last files; see SupportsLatest.
@@ -216,8 +215,8 @@ class ParquetSink:
     def _series(self) -> Iterator[Series]:
         """Yield each series that has a folder."""
         known = datasets()
-        for home in sorted(self.folder.glob("*/exchange=*/symbol=*/interval=*")):
-            dataset, *names = home.relative_to(self.folder).parts
+        for folder in sorted(self.folder.glob("*/exchange=*/symbol=*/interval=*")):
+            dataset, *names = folder.relative_to(self.folder).parts
             exchange, symbol, interval = (unquote(name.partition("=")[2]) for name in names)
             if dataset in known:
                 try:
@@ -231,11 +230,11 @@ class ParquetSink:
     @property
     def _mark(self) -> Path:
         """The folder whose name says the format of the store."""
-        return self.folder / WORK / f"{_MARK}{FORMAT}"
+        return self.folder / WORK_FOLDER / f"{_MARK_PREFIX}{FORMAT}"
 
     def _migrate(self) -> None:
         """Migrate every series of format 1; all are read before one is changed."""
-        old = [one for one in self._folders() if (one.home / FIRST_LEDGER).exists()]
+        old = [one for one in self._folders() if (one.path / FORMAT1_LEDGER_FILE).exists()]
         for one in old:
             one.coverage(whole=False)
         for one in old:
@@ -258,13 +257,17 @@ class ParquetSink:
         """Translate errors of the disk; raises SinkError for a store that a newer version wrote."""
         with self._translated():
             try:
-                marks = [mark.name for mark in (self.folder / WORK).iterdir() if mark.name.startswith(_MARK)]
+                marks = [
+                    mark.name
+                    for mark in (self.folder / WORK_FOLDER).iterdir()
+                    if mark.name.startswith(_MARK_PREFIX)
+                ]
             except (FileNotFoundError, NotADirectoryError):
                 marks = []
             for mark in marks:
-                found = mark.removeprefix(_MARK)
+                found = mark.removeprefix(_MARK_PREFIX)
                 if found.isdecimal() and int(found) > FORMAT:
-                    raise newer_format(self.folder, found, FORMAT)
+                    raise newer_format_error(self.folder, found, FORMAT)
             yield
 
     @contextmanager
@@ -276,9 +279,9 @@ class ParquetSink:
             message = f"{error.filename or path}: {error.strerror or error}"
             if isinstance(error, BlockingIOError):
                 raise SinkUnavailable(f"{path}: {error.strerror}; end it, or wait") from error
-            if lacking := exhausted(error.errno):
-                raise SinkUnavailable(f"{message}; {lacking}") from error
-            if error.errno in _PASSING:
+            if local_remedy := resource_remedy(error.errno):
+                raise SinkUnavailable(f"{message}; {local_remedy}") from error
+            if error.errno in PASSING_ERRNOS:
                 raise SinkUnavailable(f"{message}; run again when the disk is back") from error
             if is_open_elsewhere(error):
                 raise SinkUnavailable(f"{message}; close what has it open, or make it writable") from error
@@ -286,7 +289,7 @@ class ParquetSink:
                 raise SinkError(f"{path} is a file; name a folder") from error
             remedy = (
                 "make room on the disk"
-                if error.errno in _FULL
+                if error.errno in _FULL_DISK_ERRNOS
                 else "make the folder and its files readable and writable"
             )
             raise SinkError(f"{message}; {remedy}, or name another folder") from error

@@ -13,10 +13,9 @@ from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.redaction import Secret
 from marketfetch.sinks.postgres.connections import Connections, connections_of
 from marketfetch.sinks.postgres.coverage_tables import lock
-from marketfetch.sinks.postgres.schema.identifiers import escaped
 from marketfetch.sinks.postgres.schema.introspection import lookup_table
 from marketfetch.sinks.postgres.session import Connection, PostgresSession
-from marketfetch.sinks.sql.identifiers import quoted
+from marketfetch.sinks.sql.identifiers import escaped, quoted
 
 __all__ = ["PostgresBoard"]
 
@@ -41,8 +40,8 @@ class PostgresBoard:
 
     _connections: Connections = attrs.field(eq=False)
     schema: str
-    _place: Hashable = attrs.field(
-        default=attrs.Factory(lambda self: self._connections.place, takes_self=True), init=False
+    _database_key: Hashable = attrs.field(
+        default=attrs.Factory(lambda self: self._connections.database_key, takes_self=True), init=False
     )
 
     def __init__(

@@ -17,11 +17,11 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import tuple_row
 
-from marketfetch.common.local_resources import descriptors_used_up, exhausted
+from marketfetch.common.local_resources import descriptors_used_up, resource_remedy
 from marketfetch.errors import SinkError, SinkUnavailable
 from marketfetch.redaction import Secret
 from marketfetch.sinks.postgres.dsn import each_host, parse_dsn, without_impossible_hosts
-from marketfetch.sinks.postgres.errors import final_in_words, of_state
+from marketfetch.sinks.postgres.errors import verdict_of_message, verdict_of_sqlstate
 
 __all__ = ["Connection", "Verdict", "open_connection", "parameters_of", "verdict_of"]
 
@@ -30,8 +30,8 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 Verdict = tuple[Callable[[str], SinkError], str]
 """The kind of error, and the remedy."""
 
-_AWAY: Verdict = (SinkUnavailable, "check that the server runs and can be reached from here")
-_WRONG: Verdict = (SinkError, "correct the options of the DSN")
+_SERVER_AWAY: Verdict = (SinkUnavailable, "check that the server runs and can be reached from here")
+_WRONG_OPTIONS: Verdict = (SinkError, "correct the options of the DSN")
 
 # A server that is gone without a word is noticed within a minute or so; the DSN may say otherwise.
 _DEFAULTS = {
@@ -44,7 +44,7 @@ _DEFAULTS = {
 }
 
 _ERROR_RESPONSE = re.compile(rb'\tErrorResponse\t[^\n]*? C "([0-9A-Z]{5})"')
-_TRACED = 65_536
+_TRACE_BYTES = 65_536
 """Bytes of the trace that are read: an error response is in the first few."""
 _TIMEOUT = 10.0
 """Seconds in which libpq has to connect, where this module waits for it and not psycopg."""
@@ -62,15 +62,15 @@ def open_connection(dsn: Secret) -> Connection:
     # psycopg would look up the name of an abstract socket in the DNS; libpq does not.
     message = ""
     for host in each_host(parts):
-        started = _started(host)
-        _poll(started, monotonic() + _TIMEOUT)
-        if started.status == pq.ConnStatus.OK:
-            started.nonblocking = 1
-            connection = psycopg.Connection(started, row_factory=tuple_row)
+        pgconn = _start_connecting(host)
+        _poll(pgconn, monotonic() + _TIMEOUT)
+        if pgconn.status == pq.ConnStatus.OK:
+            pgconn.nonblocking = 1
+            connection = psycopg.Connection(pgconn, row_factory=tuple_row)
             connection.autocommit, connection.prepare_threshold = True, None
             return connection
-        message = started.error_message.decode(errors="replace")
-        started.finish()
+        message = pgconn.error_message.decode(errors="replace")
+        pgconn.finish()
     raise psycopg.OperationalError(message)
 
 
@@ -95,31 +95,31 @@ def verdict_of(error: Exception, parts: dict[str, Any]) -> Verdict:
        One host that may be had later is enough for SinkUnavailable.
     """
     number = errno.EMFILE if descriptors_used_up() else getattr(error, "errno", None)
-    if lacking := exhausted(number, str(error)):
-        return SinkUnavailable, lacking
+    if remedy := resource_remedy(number, str(error)):
+        return SinkUnavailable, remedy
     if isinstance(error, OSError | psycopg.errors.ConnectionTimeout):
-        return _AWAY
+        return _SERVER_AWAY
     if isinstance(error, UnicodeError):
-        return final_in_words(str(error)) or _WRONG
+        return verdict_of_message(str(error)) or _WRONG_OPTIONS
     if not isinstance(error, psycopg.OperationalError):
-        return _WRONG
+        return _WRONG_OPTIONS
     hosts = each_host(parts)
-    if len(hosts) == 1 and (known := final_in_words(str(error))) is not None:
+    if len(hosts) == 1 and (known := verdict_of_message(str(error))) is not None:
         return known
     if _options_are_wrong(hosts[0]):
-        return _WRONG
+        return _WRONG_OPTIONS
     verdicts = [_verdict_of_host(host) for host in hosts]
     return next((verdict for verdict in verdicts if verdict[0] is SinkUnavailable), verdicts[-1])
 
 
 def _verdict_of_host(parts: dict[str, Any]) -> Verdict:
     state, text = _second_attempt(parts)
-    known = final_in_words(text)
+    known = verdict_of_message(text)
     if state is None or (
         state == "08P01" and known is not None
     ):  # the SQLSTATE that PgBouncer sends with every error
-        return known or _AWAY
-    return of_state(state)
+        return known or _SERVER_AWAY
+    return verdict_of_sqlstate(state)
 
 
 def _options_are_wrong(parts: dict[str, Any]) -> bool:
@@ -128,11 +128,13 @@ def _options_are_wrong(parts: dict[str, Any]) -> bool:
     Nothing is sent: the two hosts are sockets that do not exist.
     """
     rest = {name: value for name, value in parts.items() if name not in {"host", "hostaddr"}}
-    said = {_started({**rest, "host": f"/nowhere/{number}"}).error_message for number in range(2)}
-    return len(said) == 1
+    messages = {
+        _start_connecting({**rest, "host": f"/nowhere/{number}"}).error_message for number in range(2)
+    }
+    return len(messages) == 1
 
 
-def _started(parts: dict[str, Any]) -> pq.abc.PGconn:
+def _start_connecting(parts: dict[str, Any]) -> pq.abc.PGconn:
     return pq.PGconn.connect_start(make_conninfo(**parts).encode())
 
 
@@ -142,12 +144,12 @@ def _second_attempt(parts: dict[str, Any]) -> tuple[str | None, str]:
     The SQLSTATE is None where the server sends none, and on other systems than Linux, where psycopg
     cannot trace.
     """
-    connection = _started(parts)
+    connection = _start_connecting(parts)
     try:
         give_up = monotonic() + _TIMEOUT
         state = None
         if sys.platform == "linux":
-            state = _traced(connection, give_up)
+            state = _read_sqlstate(connection, give_up)
         else:
             _poll(connection, give_up)
         return state, connection.error_message.decode(errors="replace")
@@ -155,7 +157,7 @@ def _second_attempt(parts: dict[str, Any]) -> tuple[str | None, str]:
         connection.finish()
 
 
-def _traced(connection: pq.abc.PGconn, give_up: float) -> str | None:
+def _read_sqlstate(connection: pq.abc.PGconn, give_up: float) -> str | None:
     """Go on connecting, and return the SQLSTATE of the server's refusal, if it gives one."""
     # A pipe and not a file on the disk: libpq's trace of a conversation contains the password.
     reading, writing = os.pipe()
@@ -166,7 +168,7 @@ def _traced(connection: pq.abc.PGconn, give_up: float) -> str | None:
         _poll(connection, give_up)
         connection.untrace()
         with suppress(BlockingIOError):  # the trace is empty
-            if found := _ERROR_RESPONSE.search(os.read(reading, _TRACED)):
+            if found := _ERROR_RESPONSE.search(os.read(reading, _TRACE_BYTES)):
                 return found[1].decode()
         return None
     finally:

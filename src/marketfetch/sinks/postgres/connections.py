@@ -18,10 +18,10 @@ from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.redaction import Secret
 from marketfetch.sinks.postgres.connect import Connection, open_connection, parameters_of, verdict_of
 from marketfetch.sinks.postgres.dsn import (
+    database_key_of,
     display_dsn,
     display_parts,
     parse_dsn,
-    place_of,
     secret_dsn,
     without_secrets,
 )
@@ -36,12 +36,12 @@ class Connections(Protocol):
     """Opens or borrows connections, and makes our errors of theirs."""
 
     @property
-    def kept(self) -> bool:
+    def keeps_connection(self) -> bool:
         """Whether a session keeps its connection from one transaction to the next."""
         ...
 
     @property
-    def place(self) -> Hashable:
+    def database_key(self) -> Hashable:
         """A key that is equal for connections to the same database."""
         ...
 
@@ -76,11 +76,11 @@ class DsnConnections:
     """
 
     dsn: Secret
-    kept = True
+    keeps_connection = True
 
     @property
-    def place(self) -> Hashable:
-        return place_of(parse_dsn(self.dsn))
+    def database_key(self) -> Hashable:
+        return database_key_of(parse_dsn(self.dsn))
 
     def borrow(self) -> Connection:
         connection = open_connection(self.dsn)
@@ -115,7 +115,7 @@ class ServicePool:
     """
 
     pool: ConnectionPool[Any]
-    kept = False
+    keeps_connection = False
     _process: int | None = attrs.field(
         default=attrs.Factory(lambda self: None if self.pool.closed else os.getpid(), takes_self=True),
         init=False,
@@ -124,8 +124,8 @@ class ServicePool:
     """The process whose threads serve the pool, once it has been open: a forked child has none of them."""
 
     @property
-    def place(self) -> Hashable:
-        return place_of(parts) if (parts := self._fixed_parts()) is not None else id(self.pool)
+    def database_key(self) -> Hashable:
+        return database_key_of(parts) if (parts := self._fixed_parts()) is not None else id(self.pool)
 
     def borrow(self) -> Connection:
         if self.pool.closed:
@@ -164,19 +164,20 @@ class ServicePool:
                 connection.pgconn.finish()  # close() might return it to the pool
 
     def refusal(self, error: Exception, purpose: str) -> SinkError:
-        said = f"{self}: cannot {purpose}"
+        prefix = f"{self}: cannot {purpose}"
         if isinstance(error, PoolClosed):
-            return SinkError(f"{said}: {error}; open the pool before the run, and close it afterwards")
+            return SinkError(f"{prefix}: {error}; open the pool before the run, and close it afterwards")
         if isinstance(error, PoolTimeout | TooManyRequests):
             # The pool does not tell why it has no connection: connect once without it.
             reason = self._reason()
             if reason is None:
                 return SinkUnavailable(
-                    f"{said}: {error}; the server can be reached: raise the pool's max_size or timeout, use "
-                    "fewer writers, or see the log of psycopg.pool for what its configure= or check= raises"
+                    f"{prefix}: {error}; the server can be reached: raise the pool's max_size or timeout, "
+                    "use fewer writers, or see the log of psycopg.pool for what its configure= or check= "
+                    "raises"
                 )
             error = reason
-        return _refusal(error, self._parts(), said)
+        return _refusal(error, self._parts(), prefix)
 
     def without_secrets(self, text: str) -> str:
         return without_secrets(text, self._parts())
@@ -255,6 +256,6 @@ def _configure(connection: Connection) -> None:
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
 
 
-def _refusal(error: Exception, parts: dict[str, Any], said: str) -> SinkError:
+def _refusal(error: Exception, parts: dict[str, Any], prefix: str) -> SinkError:
     kind, remedy = verdict_of(error, parts)
-    return kind(f"{said}: {without_secrets(' '.join(str(error).split()), parts)}; {remedy}")
+    return kind(f"{prefix}: {without_secrets(' '.join(str(error).split()), parts)}; {remedy}")

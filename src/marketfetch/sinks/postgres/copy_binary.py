@@ -45,12 +45,12 @@ def copy_body(pieces: Iterable[Sequence[WireColumn]]) -> Iterator[bytes]:
     for columns in pieces:
         count = len(columns[0].values)
         if count > len(rows):
-            rows = _blank(columns, count)
-        yield _filled(rows[:count], columns)
+            rows = _allocate(columns, count)
+        yield _fill(rows[:count], columns)
     yield _TRAILER
 
 
-def _blank(columns: Sequence[WireColumn], count: int) -> NDArray[Any]:
+def _allocate(columns: Sequence[WireColumn], count: int) -> NDArray[Any]:
     """Allocate rows and fill in what is the same in each of them, which saves half of the work."""
     form: list[tuple[str, Any]] = [("fields", ">i2")]
     for i, column in enumerate(columns):
@@ -62,7 +62,7 @@ def _blank(columns: Sequence[WireColumn], count: int) -> NDArray[Any]:
     return rows
 
 
-def _filled(rows: NDArray[Any], columns: Sequence[WireColumn]) -> bytes:
+def _fill(rows: NDArray[Any], columns: Sequence[WireColumn]) -> bytes:
     for i, column in enumerate(columns):
         rows[f"value{i}"] = column.values
     nulls = {

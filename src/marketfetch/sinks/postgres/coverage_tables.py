@@ -9,14 +9,13 @@ from typing import Any
 
 import attrs
 
-from marketfetch.errors import SinkError
-from marketfetch.sinks.postgres.schema.identifiers import escaped
 from marketfetch.sinks.postgres.schema.multirange import dump_multirange, load_multirange
 from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.provenance import FILE_COLUMNS, by_span, dump_file, load_file
-from marketfetch.sinks.sql.coverage_segments import joined, split
-from marketfetch.sinks.sql.identifiers import quoted
-from marketfetch.sinks.sql.ledger import Ledger, SegmentChange, names, registered
+from marketfetch.sinks.remedies import newer_format_error
+from marketfetch.sinks.sql.coverage_segments import join_segments, split
+from marketfetch.sinks.sql.identifiers import escaped, quoted
+from marketfetch.sinks.sql.ledger import Ledger, SegmentChange, registered_series
 from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
@@ -24,7 +23,7 @@ from marketfetch.values.pages import RejectedRow
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["FORMAT", "TABLES", "CoverageTables", "lock", "newer", "written"]
+__all__ = ["FORMAT", "TABLES", "PostgresCoverageTables", "lock", "render_sql"]
 
 FORMAT = 3
 """The format that this marketfetch writes; `format.version` in the database is the format of its tables."""
@@ -40,21 +39,14 @@ def lock(connection: Connection, name: str) -> None:
     connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [_LOCK.format(name)])
 
 
-def newer(schema: str, found: int) -> SinkError:
-    """Return the error for tables of a later format."""
-    return SinkError(
-        f"schema {schema} was written by a newer marketfetch (format {found}; this one knows {FORMAT}): "
-        "upgrade marketfetch"
-    )
-
-
 @attrs.frozen
-class CoverageTables(Ledger[Connection]):
+class PostgresCoverageTables(Ledger[Connection]):
     """The tables `format`, `series`, `coverage`, `rejected` and `files` in a schema.
 
     A row of `coverage` is one segment of a series. The hulls of segments do not overlap, and `start_time` is
-    the start of the hull. Call `unite` after `claim`, not in its statement: a statement sees the rows as they
-    were before it waited for the lock, and the holder of the lock has changed them since.
+    the start of the hull. Call `unite` after `lock_and_get_series_id`, not in its statement: a
+    statement sees the rows as they were before it waited for the lock, and the holder of the lock has changed
+    them since.
 
     `series.table_name`, the `target`, is the user's table that the rows are in, or empty for tables of our
     own. A series that is stored in two tables has a coverage for each.
@@ -69,7 +61,7 @@ class CoverageTables(Ledger[Connection]):
         """Return the id of a series, None if it is not in the table."""
         row = connection.execute(
             self._sql("SELECT id FROM {series} WHERE ({identity}) = (%s, %s, %s, %s, %s)"),
-            [target, *names(series)],
+            [target, *series.names],
         ).fetchone()
         return row[0] if row else None
 
@@ -87,9 +79,9 @@ class CoverageTables(Ledger[Connection]):
                 "(%s, asked.exchange, asked.dataset, asked.symbol, asked.interval) "
                 "JOIN {coverage} AS c ON c.series_id = s.id ORDER BY asked.number, lower(c.covered)"
             ),
-            [*_in_columns([names(one) for one in series]), target],
+            [*_in_columns([one.names for one in series]), target],
         )
-        return {series[number - 1]: coverage for number, coverage in _by_key(rows)}
+        return {series[number - 1]: coverage for number, coverage in _unite_by_key(rows)}
 
     def all(self, connection: Connection, target: str) -> Iterator[tuple[Series, Coverage]]:
         """Yield every series of a target that has coverage, without those of unregistered datasets."""
@@ -101,8 +93,8 @@ class CoverageTables(Ledger[Connection]):
             ),
             [target],
         )
-        for found, coverage in _by_key((row[:4], *row[4:]) for row in rows):
-            for series in registered([found] if coverage.covered else []).values():
+        for found, coverage in _unite_by_key((row[:4], *row[4:]) for row in rows):
+            for series in registered_series([found] if coverage.covered else []).values():
                 yield series, coverage
 
     def series(self, connection: Connection, target: str) -> list[Series]:
@@ -114,9 +106,11 @@ class CoverageTables(Ledger[Connection]):
             ),
             [target],
         )
-        return [*registered(rows).values()]
+        return [*registered_series(rows).values()]
 
-    def held(self, connection: Connection, target: str, kinds: Iterable[Dataset]) -> list[Series]:
+    def series_of_datasets(
+        self, connection: Connection, target: str, kinds: Iterable[Dataset]
+    ) -> list[Series]:
         """Return every series of a target that has one of the datasets, without reading coverage."""
         wanted = {kind.name: kind for kind in kinds}
         rows = connection.execute(
@@ -126,9 +120,9 @@ class CoverageTables(Ledger[Connection]):
             ),
             [target, [*wanted]],
         )
-        return [*registered(rows, wanted.values()).values()]
+        return [*registered_series(rows, wanted.values()).values()]
 
-    def claim(self, connection: Connection, name: str, target: str, series: Series) -> int:
+    def lock_and_get_series_id(self, connection: Connection, name: str, target: str, series: Series) -> int:
         """Take the lock `name`, as `lock` does, and return the id of a series, which is inserted if missing.
 
         Each transaction asks again, in the statement that takes the lock: after a server has lost its last
@@ -142,10 +136,10 @@ class CoverageTables(Ledger[Connection]):
                 "SELECT (SELECT id FROM {series} WHERE ({identity}) = (%s, %s, %s, %s, %s)), "
                 "(SELECT max(version) FROM {format}) FROM pg_advisory_xact_lock(hashtextextended(%s, 0))"
             ),
-            [target, *names(series), _LOCK.format(name)],
+            [target, *series.names, _LOCK.format(name)],
         ).fetchone()
         if known is not None and known[1] is not None and known[1] > FORMAT:
-            raise newer(self.schema, known[1])
+            raise newer_format_error(f"schema {self.schema}", known[1], FORMAT)
         if known is not None and known[0] is not None:
             return int(known[0])
         # Another transaction may insert the series first: then our INSERT waits for it, and the UPDATE makes
@@ -155,7 +149,7 @@ class CoverageTables(Ledger[Connection]):
                 "INSERT INTO {series} ({identity}) VALUES (%s, %s, %s, %s, %s) "
                 "ON CONFLICT ({identity}) DO UPDATE SET {table_name} = EXCLUDED.{table_name} RETURNING id"
             ),
-            [target, *names(series)],
+            [target, *series.names],
         ).fetchone()
         assert row is not None
         return int(row[0])
@@ -165,7 +159,7 @@ class CoverageTables(Ledger[Connection]):
         span = spans.hull
         if span is not None:
             before = self._touched(connection, series_id, span)
-            self.replace(connection, series_id, before, split(joined(before.values()).without(spans)))
+            self.replace(connection, series_id, before, split(join_segments(before.values()).without(spans)))
             self._reject(connection, series_id, spans, [])
         if span is not None and self.format > 2:
             connection.execute(
@@ -240,7 +234,9 @@ class CoverageTables(Ledger[Connection]):
                 [series_id, dump_multirange(gone)],
             )
         if new:
-            columns = _in_columns([(row.time, _storable(row.reason), _storable(row.raw)) for row in new])
+            columns = _in_columns(
+                [(row.time, _escape_unstorable(row.reason), _escape_unstorable(row.raw)) for row in new]
+            )
             connection.execute(
                 self._sql(
                     "INSERT INTO {rejected} (series_id, time, reason, raw) "
@@ -270,11 +266,11 @@ class CoverageTables(Ledger[Connection]):
         )
 
     def _sql(self, text: str) -> bytes:
-        return written(text, self.schema, self.format)
+        return render_sql(text, self.schema, self.format)
 
 
 @lru_cache  # writing SQL takes longer than sending it
-def written(text: str, schema: str, form: int = FORMAT) -> bytes:
+def render_sql(text: str, schema: str, form: int = FORMAT) -> bytes:
     """Return a statement about the tables of a schema; in format 1, some columns have other names.
 
     Execute it with parameters, if only with an empty list: a % in the name of the schema is doubled.
@@ -293,10 +289,10 @@ def written(text: str, schema: str, form: int = FORMAT) -> bytes:
     ).encode()
 
 
-def _by_key(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, Coverage]]:
+def _unite_by_key(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, Coverage]]:
     """Unite the segments of rows `(key, covered, empty, unusable)` that are sorted by key and time."""
     for key, segments in groupby(rows, key=lambda row: row[0]):
-        yield key, joined(_coverage(spans) for _, *spans in segments)
+        yield key, join_segments(_coverage(spans) for _, *spans in segments)
 
 
 def _coverage(spans: Sequence[str]) -> Coverage:
@@ -307,6 +303,6 @@ def _in_columns(rows: Sequence[tuple[object, ...]]) -> list[list[object]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-def _storable(text: str) -> str:
+def _escape_unstorable(text: str) -> str:
     """Write NUL and lone surrogates, which the server cannot store in a text, as an escape."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

@@ -15,17 +15,17 @@ from marketfetch.errors import ConfigurationError
 from marketfetch.redaction import Secret, redact, without
 
 __all__ = [
+    "database_key_of",
     "display_dsn",
     "display_parts",
     "each_host",
     "parse_dsn",
-    "place_of",
     "secret_dsn",
     "without_impossible_hosts",
     "without_secrets",
 ]
 
-_PLACE = ("host", "hostaddr", "port")
+_HOST_KEYWORDS = ("host", "hostaddr", "port")
 
 
 def secret_dsn(dsn: object) -> Secret | ConfigurationError:
@@ -77,9 +77,9 @@ def display_dsn(dsn: Secret) -> str:
 
 def display_parts(parts: dict[str, Any]) -> str:
     """Return where connection parameters lead, without user and password."""
-    places = [_host_and_port(place) for place in each_host(parts)]
+    hosts = [_host_and_port(host) for host in each_host(parts)]
     service = f"?service={quote(str(parts['service']))}" if "service" in parts else ""
-    return f"postgresql://{','.join(places)}/{parts.get('dbname', '')}{service}"
+    return f"postgresql://{','.join(hosts)}/{parts.get('dbname', '')}{service}"
 
 
 def each_host(parts: dict[str, Any]) -> Sequence[dict[str, Any]]:
@@ -88,9 +88,9 @@ def each_host(parts: dict[str, Any]) -> Sequence[dict[str, Any]]:
     >>> each_host({"host": "a,b", "port": "1,2", "dbname": "m"})[1]
     {'dbname': 'm', 'host': 'b', 'port': '2'}
     """
-    lists = {name: str(parts[name]).split(",") for name in _PLACE if name in parts}
+    lists = {name: str(parts[name]).split(",") for name in _HOST_KEYWORDS if name in parts}
     count = max([len(lists.get("host", [])), len(lists.get("hostaddr", [])), 1])
-    rest = {name: value for name, value in parts.items() if name not in _PLACE}
+    rest = {name: value for name, value in parts.items() if name not in _HOST_KEYWORDS}
     hosts = []
     for i in range(count):
         # A single port applies to all hosts; an empty item stands for the default.
@@ -101,14 +101,14 @@ def each_host(parts: dict[str, Any]) -> Sequence[dict[str, Any]]:
     return hosts
 
 
-def place_of(parts: dict[str, Any]) -> Hashable:
+def database_key_of(parts: dict[str, Any]) -> Hashable:
     """Return a key that is equal for connection parameters which lead to the same database.
 
     It contains hosts, ports and the name of the database, with libpq's defaults where one is not given. User
     and options do not matter.
 
     >>> url, text = "postgresql://ann@h:5432/db", "host=h dbname=db user=bob"
-    >>> place_of(parse_dsn(Secret(url))) == place_of(parse_dsn(Secret(text)))
+    >>> database_key_of(parse_dsn(Secret(url))) == database_key_of(parse_dsn(Secret(text)))
     True
     """
     defaults = {
@@ -117,7 +117,7 @@ def place_of(parts: dict[str, Any]) -> Hashable:
         if option.val
     }
     if "service" in parts:  # a file on this machine says where it leads
-        return tuple(str(parts.get(name, "")) for name in ("service", *_PLACE, "dbname"))
+        return tuple(str(parts.get(name, "")) for name in ("service", *_HOST_KEYWORDS, "dbname"))
     hosts = {(_folded(host, defaults), host.get("port") or defaults.get("port")) for host in each_host(parts)}
     names = (source.get(name) for name in ("dbname", "user") for source in (parts, defaults))
     return frozenset(hosts), next(filter(None, names), "")
@@ -132,10 +132,12 @@ def without_impossible_hosts(parts: dict[str, Any]) -> dict[str, Any]:
     {'host': 'c', 'port': '2'}
     """
     hosts = each_host(parts)
-    possible = [place for place in hosts if _can_be_looked_up(place)]
+    possible = [host for host in hosts if _can_be_looked_up(host)]
     if len(possible) in {0, len(hosts)}:
         return parts
-    lists = {name: ",".join(place.get(name, "") for place in possible) for name in _PLACE if name in parts}
+    lists = {
+        name: ",".join(host.get(name, "") for host in possible) for name in _HOST_KEYWORDS if name in parts
+    }
     return {**parts, **lists}
 
 
@@ -183,10 +185,10 @@ def _impossible_host(host: str, *, at_may_occur: bool) -> bool:
     return "@" in host and not (at_may_occur and (host.startswith("/") or host.rindex("@") == 0))
 
 
-def _can_be_looked_up(place: dict[str, Any]) -> bool:
+def _can_be_looked_up(parts: dict[str, Any]) -> bool:
     """Tell whether a host is not looked up in the DNS, or has a name that Python can encode for it."""
-    host = place.get("host", "")
-    if "hostaddr" in place or host.startswith(("/", "@")):
+    host = parts.get("host", "")
+    if "hostaddr" in parts or host.startswith(("/", "@")):
         return True
     if host.isascii():  # without the codec: a process without a free file descriptor cannot load it
         return not host or all(0 < len(label) < 64 for label in host.removesuffix(".").split("."))
@@ -197,14 +199,14 @@ def _can_be_looked_up(place: dict[str, Any]) -> bool:
     return True
 
 
-def _folded(place: dict[str, Any], defaults: dict[str, str]) -> str:
+def _folded(parts: dict[str, Any], defaults: dict[str, str]) -> str:
     """Return a host in lower case, the path or name of a socket as it is."""
-    host = str(place.get("host") or place.get("hostaddr") or defaults.get("host", ""))
+    host = str(parts.get("host") or parts.get("hostaddr") or defaults.get("host", ""))
     return host if host.startswith(("/", "@")) else host.lower()
 
 
-def _host_and_port(place: dict[str, Any]) -> str:
-    host = str(place.get("host") or place.get("hostaddr") or "")
+def _host_and_port(parts: dict[str, Any]) -> str:
+    host = str(parts.get("host") or parts.get("hostaddr") or "")
     # The folder of a socket is percent-encoded, and so is the @ of an abstract one.
     host = f"[{host}]" if ":" in host else quote(host, safe="")
-    return f"{host}:{place['port']}" if "port" in place else host
+    return f"{host}:{parts['port']}" if "port" in parts else host

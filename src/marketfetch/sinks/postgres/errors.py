@@ -14,9 +14,9 @@ from marketfetch.sinks.sql.identifiers import quoted
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, format_utc
 
-__all__ = ["final_in_words", "missing_partition", "of_state", "of_statement"]
+__all__ = ["missing_partition", "statement_error", "verdict_of_message", "verdict_of_sqlstate"]
 
-_PASSING = {
+_PASSING_REMEDIES = {
     "08": "write again when the server can be reached",
     "25P03": "the transaction stood still for longer than idle_in_transaction_session_timeout; write again",
     "25P04": "the transaction took longer than transaction_timeout; write again",
@@ -60,7 +60,7 @@ _REMEDIES = {
 }
 """The remedy for other errors, by SQLSTATE or its class."""
 
-_CONNECTING = {
+_CONNECTION_REMEDIES = {
     **_REMEDIES,
     "22023": "correct the options of the DSN",
     "42501": "GRANT CONNECT ON DATABASE to the role, or name another one",
@@ -69,16 +69,16 @@ _CONNECTING = {
 }
 """The remedy for a connection that the server refuses for good, by SQLSTATE or its class."""
 
-_OF_ONE_SERIES = ("22", "23", "44", "54", "P0")
+_ONE_SERIES_CLASSES = ("22", "23", "44", "54", "P0")
 """Classes of SQLSTATE for values and constraints: rows of other series can still be written."""
 
-_POLICY = "ExecWithCheckOptions"
+_POLICY_FUNCTION = "ExecWithCheckOptions"
 """The server function that checks row-level policies, whose SQLSTATE is that of a missing right."""
 
 _NO_TRANSACTIONS = (
     "set pool_mode = transaction (or session) in PgBouncer: the rows and what they cover are one"
 )
-_FINAL_WORDS = {
+_FINAL_PHRASES = {
     # PgBouncer's own, always English, all of them with the SQLSTATE 08P01
     "statement pooling mode": _NO_TRANSACTIONS,
     "transaction blocks not allowed": _NO_TRANSACTIONS,
@@ -111,7 +111,7 @@ _FINAL_WORDS = {
     ),
 }
 """Phrases of messages about a connection that is refused for good, and the remedy."""
-_CROWDED = (
+_CROWDED_PHRASES = (
     "too many clients",
     "too many connections",
     "connection slots are reserved",
@@ -119,40 +119,44 @@ _CROWDED = (
 )
 
 
-def of_statement(error: psycopg.Error, said: str, *, index: bool = False) -> SinkError | None:
+def statement_error(error: psycopg.Error, message: str, *, index: bool = False) -> SinkError | None:
     """Make the error for a statement that failed; None if the connection broke and the server gave no reason.
 
-    `said` is the beginning of the message: the purpose and the words of the server. `index` tells that the
+    `message` is the first part of the text: the purpose and the message of the server. `index` tells that the
     constraint which the server names is only an index, which another statement drops.
     """
     state, diag = error.sqlstate or "", error.diag
-    if words := _first(_FINAL_WORDS, said) if state == "08P01" else None:
-        return SinkError(f"{said}; {words}")
-    if passing := _by_state(_PASSING, state):
-        return SinkUnavailable(f"{said}; {passing}")
+    if final := _remedy_of_phrase(_FINAL_PHRASES, message) if state == "08P01" else None:
+        return SinkError(f"{message}; {final}")
+    if passing := _remedy_of_state(_PASSING_REMEDIES, state):
+        return SinkUnavailable(f"{message}; {passing}")
     if not state and isinstance(error, psycopg.OperationalError):
         return None
-    if state == "42501" and diag.source_function == _POLICY:
-        return RowsRefused(f"{said}; {_policy(diag)}")
-    remedy = _by_state(_REMEDIES, state) or "mend what the server names, then run again"
+    if state == "42501" and diag.source_function == _POLICY_FUNCTION:
+        return RowsRefused(f"{message}; {_policy_remedy(diag)}")
+    remedy = _remedy_of_state(_REMEDIES, state) or "mend what the server names, then run again"
     kind = (
-        RowsRefused if state.startswith(_OF_ONE_SERIES) or isinstance(error, psycopg.DataError) else SinkError
+        RowsRefused
+        if state.startswith(_ONE_SERIES_CLASSES) or isinstance(error, psycopg.DataError)
+        else SinkError
     )
-    return kind(f"{said}; {remedy}{_statement(diag, index=index)}")
+    return kind(f"{message}; {remedy}{_drop_statement(diag, index=index)}")
 
 
-def of_state(state: str) -> tuple[Callable[[str], SinkError], str]:
+def verdict_of_sqlstate(state: str) -> tuple[Callable[[str], SinkError], str]:
     """Return the kind of error and the remedy for an SQLSTATE by which a server refuses a connection."""
-    if passing := _by_state(_PASSING, state):
+    if passing := _remedy_of_state(_PASSING_REMEDIES, state):
         return SinkUnavailable, passing
-    return SinkError, _by_state(_CONNECTING, state) or "correct the DSN, or mend what the server names"
+    return SinkError, _remedy_of_state(
+        _CONNECTION_REMEDIES, state
+    ) or "correct the DSN, or mend what the server names"
 
 
-def final_in_words(text: str) -> tuple[Callable[[str], SinkError], str] | None:
+def verdict_of_message(text: str) -> tuple[Callable[[str], SinkError], str] | None:
     """Return the kind of error and the remedy for a message about a connection, None if it is not known."""
-    if remedy := _first(_FINAL_WORDS, text):
+    if remedy := _remedy_of_phrase(_FINAL_PHRASES, text):
         return SinkError, remedy
-    if any(phrase in text for phrase in _CROWDED):
+    if any(phrase in text for phrase in _CROWDED_PHRASES):
         return SinkUnavailable, "allow more connections there, or use fewer writers"
     return None
 
@@ -169,12 +173,12 @@ def missing_partition(series: Series, table: PostgresTable, span: Span) -> str:
     )
 
 
-def _by_state(table: dict[str, str], state: str) -> str | None:
+def _remedy_of_state(table: dict[str, str], state: str) -> str | None:
     """Look up an SQLSTATE, or else its class."""
     return table.get(state) or table.get(state[:2])
 
 
-def _first(table: dict[str, str], text: str) -> str | None:
+def _remedy_of_phrase(table: dict[str, str], text: str) -> str | None:
     return next((remedy for phrase, remedy in table.items() if phrase in text), None)
 
 
@@ -182,7 +186,7 @@ def _relation(diag: Diagnostic) -> str:
     return quoted(*filter(None, (diag.schema_name, diag.table_name)))
 
 
-def _statement(diag: Diagnostic, *, index: bool) -> str:
+def _drop_statement(diag: Diagnostic, *, index: bool) -> str:
     """Write the statement that removes a constraint, where the server names it."""
     if not diag.table_name:
         return ""
@@ -194,7 +198,7 @@ def _statement(diag: Diagnostic, *, index: bool) -> str:
     return f"{table} ALTER COLUMN {quoted(diag.column_name)} DROP NOT NULL" if diag.column_name else ""
 
 
-def _policy(diag: Diagnostic) -> str:
+def _policy_remedy(diag: Diagnostic) -> str:
     table = _relation(diag) if diag.table_name else "the table"
     return (
         f"a row-level policy refuses a row; CREATE POLICY marketfetch ON {table} FOR ALL TO the role "

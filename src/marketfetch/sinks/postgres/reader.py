@@ -14,7 +14,7 @@ from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 from marketfetch.values.spans import MAX_TIMESTAMP, Span
 
-__all__ = ["read", "read_latest", "read_page"]
+__all__ = ["read", "read_newest", "read_page"]
 
 _PAGE = 1_000_000
 """Rows of one query: the server packs them into one row, which can have 1 GB."""
@@ -32,7 +32,7 @@ def read(
     start = span.start
     while start < span.end:
         page = read_page(connection, table, key_values, Span(start, span.end), _PAGE)
-        parts.append(table.laid_out(dataset, page.times, page.values))
+        parts.append(table.to_columns(dataset, page.times, page.values))
         if len(page) < _PAGE:
             break
         start = int(page.times[-1]) + 1
@@ -44,11 +44,11 @@ def read_page(
 ) -> Columns:
     """Return the oldest `limit` stored rows inside a span, with a line for each value column of the table."""
     first, last = (table.time_codec.bound(moment) for moment in (span.start, span.end))
-    place = table.parameters(key_values, first=first, last=last)
-    return _rows(connection, table, statements.rows(table, limit), place)
+    parameters = table.parameters(key_values, first=first, last=last)
+    return _rows(connection, table, statements.oldest_rows(table, limit), parameters)
 
 
-def read_latest(
+def read_newest(
     connection: Connection, table: PostgresTable, key_values: tuple[Name, ...], dataset: Dataset, limit: int
 ) -> Columns:
     """Return the newest `limit` stored rows of a series, sorted by time; NaN where a column is not mapped."""
@@ -56,17 +56,19 @@ def read_latest(
     parts, end = [Columns.empty(dataset)], MAX_TIMESTAMP
     while limit > 0:
         count = min(limit, _PAGE)
-        place = table.parameters(key_values, last=table.time_codec.bound(end))
-        page = _rows(connection, table, statements.latest(table, count), place)
-        parts.append(table.laid_out(dataset, page.times, page.values))
+        parameters = table.parameters(key_values, last=table.time_codec.bound(end))
+        page = _rows(connection, table, statements.newest_rows(table, count), parameters)
+        parts.append(table.to_columns(dataset, page.times, page.values))
         if len(page) < count:
             break
         limit, end = limit - count, int(page.times[-1])
     return Columns.join(parts)
 
 
-def _rows(connection: Connection, table: PostgresTable, query: bytes, place: Mapping[str, object]) -> Columns:
-    row = connection.execute(query, place, binary=True).fetchone()
+def _rows(
+    connection: Connection, table: PostgresTable, query: bytes, parameters: Mapping[str, object]
+) -> Columns:
+    row = connection.execute(query, parameters, binary=True).fetchone()
     if row is None or row[0] is None:
         return Columns(np.empty(0, np.int64), np.empty((len(table.value_columns), 0)))
     times = table.time_codec.decode(np.frombuffer(row[0], ">i8").astype(np.int64))

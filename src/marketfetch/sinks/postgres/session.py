@@ -14,12 +14,12 @@ from psycopg.errors import UniqueViolation
 from marketfetch.errors import SinkError, SinkUnavailable
 from marketfetch.sinks.postgres.connect import Connection
 from marketfetch.sinks.postgres.connections import Connections
-from marketfetch.sinks.postgres.errors import of_statement
+from marketfetch.sinks.postgres.errors import statement_error
 from marketfetch.sinks.sql.identifiers import quoted
 
 __all__ = ["Connection", "PostgresSession"]
 
-_OLDEST = 140_000
+_OLDEST_VERSION = 140_000
 _IS_CONSTRAINT = "SELECT FROM pg_constraint WHERE conname = %s AND conrelid = to_regclass(%s)"
 
 
@@ -52,16 +52,16 @@ class PostgresSession:
                 "open a writer of its own"
             )
         if self._connection is None:
-            self._connection = self._borrowed(purpose)
+            self._connection = self._borrow(purpose)
         connection = self._connection
         try:
             with self._connections.adjusted(connection), connection.transaction():
                 yield connection
         except psycopg.Error as error:
             # The cause is cut off: debuggers show the DSN that its frames hold.
-            raise self._translated(connection, error.with_traceback(None), purpose) from None
+            raise self._sink_error(connection, error.with_traceback(None), purpose) from None
         finally:
-            if connection.closed or not self._connections.kept:
+            if connection.closed or not self._connections.keeps_connection:
                 self._give_back()
 
     def interrupt(self) -> None:
@@ -77,7 +77,7 @@ class PostgresSession:
         if self._process == os.getpid():
             self._give_back()
 
-    def _borrowed(self, purpose: str) -> Connection:
+    def _borrow(self, purpose: str) -> Connection:
         found = self._connection_or_error(purpose)
         if isinstance(found, SinkError):
             raise found from None  # here: debuggers show what frames hold, and those below hold the password
@@ -89,7 +89,7 @@ class PostgresSession:
             connection = self._connections.borrow()
         except (psycopg.Error, OSError, UnicodeError) as error:
             return self._connections.refusal(error, purpose)
-        if connection.info.server_version < _OLDEST:
+        if connection.info.server_version < _OLDEST_VERSION:
             self._connections.give_back(connection)
             return SinkError(f"{self._connections} is older than PostgreSQL 14; upgrade the server")
         return connection
@@ -103,13 +103,13 @@ class PostgresSession:
                 connection.pgconn.finish()
             self._connections.give_back(connection)
 
-    def _translated(self, connection: Connection, error: psycopg.Error, purpose: str) -> SinkError:
+    def _sink_error(self, connection: Connection, error: psycopg.Error, purpose: str) -> SinkError:
         text = ", ".join(filter(None, (error.diag.message_primary, error.diag.message_detail))) or str(error)
         text = self._connections.without_secrets(" ".join(text.split()))
-        said = f"{self._connections}: cannot {purpose}: {text}"
+        message = f"{self._connections}: cannot {purpose}: {text}"
         index = isinstance(error, UniqueViolation) and not self._is_constraint(connection, error)
-        found = of_statement(error, said, index=index)
-        return found or SinkUnavailable(f"{said}; check that the server runs and can be reached from here")
+        found = statement_error(error, message, index=index)
+        return found or SinkUnavailable(f"{message}; check that the server runs and can be reached from here")
 
     def _is_constraint(self, connection: Connection, error: UniqueViolation) -> bool:
         """Ask the server whether a unique key is a constraint, or else an index alone."""

@@ -16,8 +16,8 @@ from marketfetch.redaction import Secret, redact
 from marketfetch.sinks.postgres import statements
 from marketfetch.sinks.postgres.board import PostgresBoard
 from marketfetch.sinks.postgres.connections import Connections, connections_of
-from marketfetch.sinks.postgres.coverage_tables import CoverageTables, lock
-from marketfetch.sinks.postgres.reader import read, read_latest
+from marketfetch.sinks.postgres.coverage_tables import PostgresCoverageTables, lock
+from marketfetch.sinks.postgres.reader import read, read_newest
 from marketfetch.sinks.postgres.schema import versions as formats
 from marketfetch.sinks.postgres.schema.layouts import Layout, lock_name
 from marketfetch.sinks.postgres.schema.mapped import MappedTable
@@ -131,7 +131,7 @@ class PostgresSink:
         After a SinkUnavailable it connects anew, and the same batch may be written again.
         """
         with closing(PostgresSession(self._connections)) as session:
-            yield BatchWriter(session, self._layout, CoverageTables(self.schema))
+            yield BatchWriter(session, self._layout, PostgresCoverageTables(self.schema))
 
     def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
         """Return the coverage of each of the given series; see Store.
@@ -139,16 +139,16 @@ class PostgresSink:
         Raises ConfigurationError if two series, given or stored, would share rows of a mapped table.
         """
         with self._reading("read what is covered") as (connection, ledger):
-            held: Mapping[Series, Coverage] = {}
+            stored: Mapping[Series, Coverage] = {}
             others: Iterable[Series] = ()
             if ledger is not None:
                 target = self._layout.target(connection)
-                held = ledger.coverage(connection, target, list(dict.fromkeys(series)))
+                stored = ledger.coverage(connection, target, list(dict.fromkeys(series)))
                 if self.table is not None:
-                    others = ledger.held(connection, target, {one.dataset for one in series})
+                    others = ledger.series_of_datasets(connection, target, {one.dataset for one in series})
             if self.table is not None:
                 MappedTable(self.table).refuse_collisions(connection, [*others, *series])
-        return {one: held.get(one, Coverage()) for one in series}
+        return {one: stored.get(one, Coverage()) for one in series}
 
     def ledger(self) -> Mapping[Series, Coverage]:
         """Return the coverage of every series held whose dataset marketfetch itself knows; see Store."""
@@ -185,7 +185,7 @@ class PostgresSink:
                 if series_id is not None:
                     table = self._layout.table(connection, one.dataset)
                     key_values = table.label_values(one, series_id)
-                    newest[one] = read_latest(connection, table, key_values, one.dataset, limit)
+                    newest[one] = read_newest(connection, table, key_values, one.dataset, limit)
         return newest
 
     def rejected(self, series: Series, span: Span) -> Sequence[RejectedRow]:
@@ -209,7 +209,7 @@ class PostgresSink:
         Raises SinkError for tables of format 1, which `prepare` migrates.
         """
         with self._transaction(f"forget {series}") as connection:
-            ledger = formats.opened(connection, self.schema)
+            ledger = formats.open_ledger(connection, self.schema)
             if ledger is None or not spans:
                 return
             if ledger.format < 2:
@@ -221,7 +221,7 @@ class PostgresSink:
                 return
             ledger.forget(connection, series_id, spans)
             if rows:
-                _remove(connection, table, table.label_values(series, series_id), spans)
+                _delete_rows(connection, table, table.label_values(series, series_id), spans)
 
     def board(self) -> PostgresBoard:
         """Return the board in this schema: processes that write here share the budgets of addresses."""
@@ -241,23 +241,27 @@ class PostgresSink:
             yield connection
 
     @contextmanager
-    def _reading(self, purpose: str) -> Iterator[tuple[Connection, CoverageTables | None]]:
+    def _reading(self, purpose: str) -> Iterator[tuple[Connection, PostgresCoverageTables | None]]:
         """Open a read-only transaction, and yield its connection and the ledger, None if there is none."""
         with self._transaction(purpose, _READING) as connection:
-            yield connection, formats.opened(connection, self.schema)
+            yield connection, formats.open_ledger(connection, self.schema)
 
-    def _id(self, connection: Connection, ledger: CoverageTables | None, series: Series) -> int | None:
+    def _id(
+        self, connection: Connection, ledger: PostgresCoverageTables | None, series: Series
+    ) -> int | None:
         return None if ledger is None else ledger.find(connection, self._layout.target(connection), series)
 
     def __repr__(self) -> str:
         return f"PostgresSink({self._connections!r})"
 
 
-def _remove(connection: Connection, table: PostgresTable, key_values: Sequence[Name], spans: SpanSet) -> None:
+def _delete_rows(
+    connection: Connection, table: PostgresTable, key_values: Sequence[Name], spans: SpanSet
+) -> None:
     """Delete rows of a series, and no value that another program wrote into the same table."""
     bound = table.time_codec.bound
     starts, ends = [bound(span.start) for span in spans], [bound(span.end) for span in spans]
-    place = table.parameters(key_values, starts=starts, ends=ends)
-    connection.execute(statements.remove(table), place)
+    parameters = table.parameters(key_values, starts=starts, ends=ends)
+    connection.execute(statements.delete_rows(table), parameters)
     if not table.is_own:
-        connection.execute(statements.clear(table), place)
+        connection.execute(statements.set_values_null(table), parameters)

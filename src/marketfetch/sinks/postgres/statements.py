@@ -8,24 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from marketfetch.sinks.postgres.schema.identifiers import escaped
 from marketfetch.sinks.postgres.schema.tables import DOUBLE, PostgresTable, wire_type
-from marketfetch.sinks.sql.identifiers import quoted
-from marketfetch.sinks.sql.statements import differs, emptied, merge, on_conflict
+from marketfetch.sinks.sql.identifiers import escaped, quoted
+from marketfetch.sinks.sql.statements import (
+    difference_condition,
+    merge_statement,
+    on_conflict,
+    set_null_clause,
+)
 from marketfetch.sinks.sql.tables import ValueColumn
 
 __all__ = [
-    "clear",
+    "copy_into_staging",
     "copy_rows",
-    "kept_out",
-    "latest",
-    "merged",
-    "newest",
-    "remove",
-    "rows",
-    "stage",
-    "staging",
-    "upsert",
+    "create_staging_table",
+    "delete_rows",
+    "first_unstored_row",
+    "merge_staged",
+    "newest_rows",
+    "newest_time",
+    "oldest_rows",
+    "set_values_null",
+    "upsert_staged",
 ]
 
 _STAGED = '"pg_temp"."marketfetch_staged"'
@@ -36,7 +40,7 @@ def copy_rows(table: PostgresTable, names: Iterable[str]) -> bytes:
     return _copy_in(table.relation, names)
 
 
-def newest(table: PostgresTable) -> bytes:
+def newest_time(table: PostgresTable) -> bytes:
     """Write the query for the newest stored time between `first` and `last`, in UTC milliseconds or NULL.
 
     Beside it are the types that the columns of `types` have now. They stay the same until the transaction
@@ -46,11 +50,11 @@ def newest(table: PostgresTable) -> bytes:
     types = ", ".join(f"pg_typeof((NULL::{relation}).{_name(name)})" for name in table.types)
     return (
         f"SELECT (extract(epoch FROM max(t.{_name(table.time)})) * 1000)::bigint, ARRAY[{types}]::text[] "
-        f"FROM {relation} AS t WHERE {_place(table)}"
+        f"FROM {relation} AS t WHERE {_in_range(table)}"
     ).encode()
 
 
-def staging(table: PostgresTable) -> bytes:
+def create_staging_table(table: PostgresTable) -> bytes:
     """Write the statement that makes the table of staged rows, which ends with the transaction."""
     columns = [(table.time, table.time_codec.type)]
     columns += [(column.name, wire_type(column)) for column in table.value_columns]
@@ -58,21 +62,23 @@ def staging(table: PostgresTable) -> bytes:
     return f"CREATE TEMP TABLE {_STAGED} ({listed}) ON COMMIT DROP".encode()
 
 
-def stage(names: Iterable[str]) -> bytes:
+def copy_into_staging(names: Iterable[str]) -> bytes:
     """Write the statement that takes staged rows as a binary COPY stream."""
     return _copy_in(_STAGED, names)
 
 
-def merged(table: PostgresTable) -> bytes:
+def merge_staged(table: PostgresTable) -> bytes:
     """Write the MERGE of staged rows into a table of our own, under the lock of the series.
 
     It reads the stored rows once, but fails if another program inserts one of the rows meanwhile.
     """
-    on = f"{_place(table)} AND {_same_time(table)}"
-    return merge(_table(table), _STAGED, on, _staged_key(table), _staged_values(table.value_columns)).encode()
+    on = f"{_in_range(table)} AND {_same_time(table)}"
+    return merge_statement(
+        _table(table), _STAGED, on, _staged_key(table), _staged_values(table.value_columns)
+    ).encode()
 
 
-def upsert(table: PostgresTable) -> bytes:
+def upsert_staged(table: PostgresTable) -> bytes:
     """Write the INSERT of staged rows that are new or change a stored row; other stored rows stay unlocked.
 
     1. It is correct even if other writers change the same rows meanwhile.
@@ -83,32 +89,33 @@ def upsert(table: PostgresTable) -> bytes:
     relation, time = _table(table), _name(table.time)
     key, new = _staged_key(table), _staged_values(table.value_columns)
     if table.ordered:
-        known = f"{relation} AS t ON {_place(table)} AND {_same_time(table)}"
+        known = f"{relation} AS t ON {_in_range(table)} AND {_same_time(table)}"
     else:
         found = f"SELECT * FROM {relation} AS t WHERE {_same_series(table)} AND {_same_time(table)} OFFSET 0"
         known = f"LATERAL ({found}) AS t ON true"
     return (
         f"INSERT INTO {relation} AS t ({', '.join([*key, *new])}) "
         f"SELECT {', '.join([*key.values(), *new.values()])} FROM {_STAGED} AS u LEFT JOIN {known} "
-        f"WHERE t.{time} IS NULL OR {differs(new, 't')} ORDER BY u.{time} {on_conflict(key, new, 't')}"
+        f"WHERE t.{time} IS NULL OR {difference_condition(new, 't')} "
+        f"ORDER BY u.{time} {on_conflict(key, new, 't')}"
     ).encode()
 
 
-def kept_out(table: PostgresTable) -> bytes:
+def first_unstored_row(table: PostgresTable) -> bytes:
     """Write the query for the first staged row that is not stored as it is.
 
     A column that may round has perhaps rounded its value.
     """
     time = _name(table.time)
-    changed = "false" if table.may_round else differs(_staged_values(table.value_columns), "t")
+    changed = "false" if table.may_round else difference_condition(_staged_values(table.value_columns), "t")
     return (
         f"SELECT u.{time}::text FROM {_STAGED} AS u WHERE NOT EXISTS (SELECT FROM {_table(table)} AS t "
-        f"WHERE {_place(table)} AND {_same_time(table)} AND NOT coalesce({changed}, false)) "
+        f"WHERE {_in_range(table)} AND {_same_time(table)} AND NOT coalesce({changed}, false)) "
         f"ORDER BY u.{time} LIMIT 1"
     ).encode()
 
 
-def rows(table: PostgresTable, limit: int) -> bytes:
+def oldest_rows(table: PostgresTable, limit: int) -> bytes:
     """Write the query for the oldest stored rows from `first` on and before `last`: one row of byte strings.
 
     The times are one byte string, and so is each column: the big-endian 64-bit values of all rows. The server
@@ -116,36 +123,37 @@ def rows(table: PostgresTable, limit: int) -> bytes:
     """
     time = _name(table.time)
     inside = f" AND t.{time} >= %(first)s AND t.{time} < %(last)s"
-    return _packed(table, inside, f"ORDER BY t.{time} LIMIT {limit}")
+    return _select_packed(table, inside, f"ORDER BY t.{time} LIMIT {limit}")
 
 
-def latest(table: PostgresTable, limit: int) -> bytes:
-    """Write the query for the newest stored rows before `last`, the last one first, in the form of `rows`."""
+def newest_rows(table: PostgresTable, limit: int) -> bytes:
+    """Write the query for the newest stored rows before `last`, the last one first, as `oldest_rows` does."""
     time = _name(table.time)
-    return _packed(table, f" AND t.{time} < %(last)s", f"ORDER BY t.{time} DESC LIMIT {limit}")
+    return _select_packed(table, f" AND t.{time} < %(last)s", f"ORDER BY t.{time} DESC LIMIT {limit}")
 
 
-def remove(table: PostgresTable) -> bytes:
+def delete_rows(table: PostgresTable) -> bytes:
     """Write the DELETE of the rows of a series in the spans `starts` and `ends`, if `others` are NULL."""
     empty = "".join(f" AND t.{_name(other)} IS NULL" for other in table.others)
     return f"DELETE FROM {_table(table)} AS t USING {_in_spans(table)}{empty}".encode()
 
 
-def clear(table: PostgresTable) -> bytes:
+def set_values_null(table: PostgresTable) -> bytes:
     """Write the UPDATE that makes the value columns NULL in the spans `starts` and `ends`."""
     columns = [*map(_name, table.columns)]
     return (
-        f"UPDATE {_table(table)} AS t SET {emptied(columns)} FROM {_in_spans(table)} AND ({_filled(columns)})"
+        f"UPDATE {_table(table)} AS t SET {set_null_clause(columns)} "
+        f"FROM {_in_spans(table)} AND ({_has_value(columns)})"
     ).encode()
 
 
-def _packed(table: PostgresTable, inside: str, order: str) -> bytes:
-    """Write the query for rows of a series in the form of `rows`."""
+def _select_packed(table: PostgresTable, inside: str, order: str) -> bytes:
+    """Write the query for rows of a series in the form of `oldest_rows`."""
     time, columns = _name(table.time), [*map(_name, table.columns)]
     numbers = ", ".join(f"coalesce(t.{name}::double precision, 'NaN') AS {name}" for name in columns)
     packed = ", ".join(f"string_agg(float8send({name}), '')" for name in columns)
     # Datasets may share a row: it is a row of this dataset if one of its columns has a value.
-    filled = "true" if table.is_own else _filled(columns)
+    filled = "true" if table.is_own else _has_value(columns)
     # The limit also keeps the aggregates out of parallel workers, which would mix up the order.
     return (
         f"SELECT string_agg({table.time_codec.send.format(time)}, ''), {packed} "
@@ -166,7 +174,7 @@ def _table(table: PostgresTable) -> str:
     return escaped(table.relation)
 
 
-def _filled(columns: Sequence[str]) -> str:
+def _has_value(columns: Sequence[str]) -> str:
     return " OR ".join(f"t.{name} IS NOT NULL" for name in columns)
 
 
@@ -208,6 +216,6 @@ def _same_series(table: PostgresTable) -> str:
     )
 
 
-def _place(table: PostgresTable) -> str:
+def _in_range(table: PostgresTable) -> str:
     """Return the condition for the stored rows of the series between `first` and `last`."""
     return f"{_same_series(table)} AND t.{_name(table.time)} BETWEEN %(first)s AND %(last)s"

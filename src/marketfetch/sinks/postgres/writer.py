@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 from psycopg.errors import CheckViolation
 
 from marketfetch.errors import ConfigurationError, RowsRefused
 from marketfetch.sinks.postgres import statements
 from marketfetch.sinks.postgres.copy_binary import WireColumn, copy_body
-from marketfetch.sinks.postgres.coverage_tables import CoverageTables
-from marketfetch.sinks.postgres.diff import diff_rows
+from marketfetch.sinks.postgres.coverage_tables import PostgresCoverageTables
 from marketfetch.sinks.postgres.errors import missing_partition
 from marketfetch.sinks.postgres.reader import read_page
 from marketfetch.sinks.postgres.schema.layouts import Layout, lock_name
@@ -44,7 +44,7 @@ class BatchWriter:
 
     _session: PostgresSession
     _layout: Layout
-    _ledger: CoverageTables
+    _ledger: PostgresCoverageTables
     _tables: dict[Dataset, PostgresTable] = attrs.field(factory=dict, init=False)
     _written: set[Series] = attrs.field(factory=set, init=False)
     _target: str | None = attrs.field(default=None, init=False)
@@ -62,7 +62,7 @@ class BatchWriter:
                 and series not in self._written
                 and self._ledger.find(connection, self._target, series) is None
             )
-            series_id = self._ledger.claim(
+            series_id = self._ledger.lock_and_get_series_id(
                 connection, lock_name(self._layout, table, series), self._target, series
             )
             if new:
@@ -76,9 +76,9 @@ class BatchWriter:
 
     def _refuse_collisions(self, connection: Connection, target: str, series: Series) -> None:
         """Raise RowsRefused if the series would overwrite one that another process has begun meanwhile."""
-        held = self._ledger.held(connection, target, [series.dataset])
+        stored_series = self._ledger.series_of_datasets(connection, target, [series.dataset])
         try:
-            self._layout.refuse_collisions(connection, [*held, series])
+            self._layout.refuse_collisions(connection, [*stored_series, series])
         except ConfigurationError as error:
             raise RowsRefused(str(error)) from error
 
@@ -139,7 +139,7 @@ class _Rows:
             if len(above):
                 self._append(above)
             return below
-        new, changed = diff_rows(below, stored)
+        new, changed = _diff_rows(below, stored)
         fresh = Columns.join([below.take(new), above])
         if len(fresh):
             self._append(fresh)
@@ -154,12 +154,14 @@ class _Rows:
 
     def _newest(self, columns: Columns) -> int:
         """Return the newest stored time between the first row and the last, or a time before the first."""
-        row = self.connection.execute(self._text(statements.newest), self._place(columns)).fetchone()
+        row = self.connection.execute(
+            self._text(statements.newest_time), self._parameters(columns)
+        ).fetchone()
         assert row is not None
-        newest, types = row
+        newest_time, types = row
         # COPY BINARY sends bytes, which a column of another type would read as other values.
         self.table.check(dict(zip(self.table.types, types, strict=True)))
-        return int(columns.times[0]) - 1 if newest is None else int(newest)
+        return int(columns.times[0]) - 1 if newest_time is None else int(newest_time)
 
     def _append(self, columns: Columns) -> None:
         table, filled = self.table, self.table.filled(columns)
@@ -172,23 +174,25 @@ class _Rows:
         self._copy(self._text(statements.copy_rows, names), map(wire_columns, _pieces(columns)))
 
     def _merge(self, columns: Columns) -> None:
-        table, place = self.table, self._place(columns)
+        table, parameters = self.table, self._parameters(columns)
         filled = table.filled(columns)
         wire = (table.wire_columns(rows, filled) for rows in _pieces(columns))
-        self.connection.execute(statements.staging(table))
-        self._copy(statements.stage(table.names(filled)), wire)
+        self.connection.execute(statements.create_staging_table(table))
+        self._copy(statements.copy_into_staging(table.names(filled)), wire)
         self.connection.execute(_SETTINGS, ["off" if table.ordered else "on"])
         mergeable = table.is_own and self.connection.info.server_version >= _MERGE_SINCE
-        self.connection.execute((statements.merged if mergeable else statements.upsert)(table), place)
+        self.connection.execute(
+            (statements.merge_staged if mergeable else statements.upsert_staged)(table), parameters
+        )
         if table.guarded:
-            lost = self.connection.execute(statements.kept_out(table), place).fetchone()
-            if lost is not None:
+            unstored = self.connection.execute(statements.first_unstored_row(table), parameters).fetchone()
+            if unstored is not None:
                 raise RowsRefused(
-                    f"{table.title}: a trigger or rule of it keeps the row of {lost[0]} out, or changes it; "
-                    "drop the trigger or rule, or have it let rows through as they are"
+                    f"{table.title}: a trigger or rule of it keeps the row of {unstored[0]} out, or changes "
+                    "it; drop the trigger or rule, or have it let rows through as they are"
                 )
 
-    def _place(self, columns: Columns) -> dict[str, object]:
+    def _parameters(self, columns: Columns) -> dict[str, object]:
         """Return the parameters of the statements for rows of these times."""
         first, last = (self.table.time_codec.bound(int(columns.times[i])) for i in (0, -1))
         return self.table.parameters(self.key_values, first=first, last=last)
@@ -209,3 +213,21 @@ def _pieces(columns: Columns) -> Iterator[Columns]:
     """Cut rows into pieces that fit the processor's cache; the server works on one during the next."""
     for start in range(0, len(columns), _PIECE):
         yield columns.take(slice(start, start + _PIECE))
+
+
+def _diff_rows(given: Columns, stored: Columns) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return two masks over the given rows: whether a row is new, and whether it changes a stored row.
+
+    Both arguments are sorted by time. A NULL changes nothing, and neither does the sign of a zero.
+
+    >>> given = Columns(np.array([0, 1, 2]), np.array([[5.0, np.nan, 7.0]]))
+    >>> stored = Columns(np.array([0, 1]), np.array([[4.0, 6.0]]))
+    >>> [mask.tolist() for mask in _diff_rows(given, stored)]
+    [[False, False, True], [True, False, False]]
+    """
+    if not len(stored):
+        return np.ones(len(given), np.bool_), np.zeros(len(given), np.bool_)
+    at = np.minimum(np.searchsorted(stored.times, given.times), len(stored) - 1)
+    new = stored.times[at] != given.times
+    changed = ((given.values != stored.values[:, at]) & ~np.isnan(given.values)).any(axis=0)
+    return new, changed & ~new

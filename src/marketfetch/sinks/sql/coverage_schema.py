@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from threading import Lock
 from typing import Any, Protocol
 
 import attrs
 import msgspec
 
+from marketfetch.errors import SinkError
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["FORMAT", "PREFIX", "DbConnection", "DbCursor", "SeriesIds", "created", "dump_spans", "load_spans"]
+__all__ = [
+    "FORMAT",
+    "PREFIX",
+    "DbConnection",
+    "DbCursor",
+    "SeriesIds",
+    "create_statements",
+    "damage_error",
+    "dump_spans",
+    "load_segment",
+]
 
 PREFIX = "marketfetch_"
 """Begins the name of each of our tables. A schema `marketfetch` is ambiguous in `marketfetch.duckdb`."""
@@ -84,8 +96,8 @@ class DbConnection(Protocol):
         ...
 
 
-def created(*, clustered: bool) -> Iterator[str]:
-    """Yield the statements that make the tables where they are missing; see CoverageTables."""
+def create_statements(*, clustered: bool) -> Iterator[str]:
+    """Yield the statements that make the tables where they are missing; see FileCoverageTables."""
     for name, columns in _TABLES.items():
         keyed = clustered and name in _KEYS
         text = f"({columns}, PRIMARY KEY ({_KEYS[name]})) WITHOUT ROWID" if keyed else f"({columns})"
@@ -103,6 +115,23 @@ def dump_spans(spans: SpanSet) -> str:
     return msgspec.json.encode([(span.start, span.end) for span in spans]).decode()
 
 
-def load_spans(text: str) -> SpanSet:
+def _load_spans(text: str) -> SpanSet:
     """Read the text of `dump_spans`; raises ValueError or TypeError for any other text."""
     return SpanSet(tuple(Span(*ends) for ends in _ENDS.decode(text)))
+
+
+def load_segment(series_id: int, texts: Sequence[str]) -> Coverage:
+    """Read the three sets of a row; raises SinkError where one of them is damaged."""
+    try:
+        return Coverage(*map(_load_spans, texts))
+    except (ValueError, TypeError) as error:
+        raise damage_error("coverage", series_id, texts) from error
+
+
+def damage_error(table: str, series_id: int, values: Iterable[object]) -> SinkError:
+    """Return the error for a row of a ledger that marketfetch did not write."""
+    return SinkError(
+        f"{PREFIX}{table} has {', '.join(str(value)[:40] for value in values)!r} for series_id "
+        f"{series_id}, which marketfetch did not write; restore the file from a copy, or "
+        f"DELETE FROM {PREFIX}{table} WHERE series_id = {series_id}, then fetch the series again"
+    )

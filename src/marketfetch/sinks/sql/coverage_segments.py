@@ -10,9 +10,9 @@ from operator import attrgetter
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["SEGMENT_SPANS", "changed", "hull", "joined", "split", "touched"]
+__all__ = ["SEGMENT_SPANS", "hull", "join_segments", "split", "touched_slice", "unite_segments"]
 
-_START = attrgetter("start")
+_BY_START = attrgetter("start")
 
 SEGMENT_SPANS = 512
 """The most spans that a segment has, over its three sets together."""
@@ -48,46 +48,46 @@ def hull(segment: Coverage) -> Span:
     return known
 
 
-def joined(segments: Iterable[Coverage]) -> Coverage:
+def join_segments(segments: Iterable[Coverage]) -> Coverage:
     """Unite segments that do not overlap, in one pass.
 
-    >>> joined([Coverage(SpanSet.of(Span(5, 9))), Coverage(SpanSet.of(Span(0, 5)))]).covered
+    >>> join_segments([Coverage(SpanSet.of(Span(5, 9))), Coverage(SpanSet.of(Span(0, 5)))]).covered
     SpanSet(spans=(Span(start=0, end=9),))
     """
     ordered = sorted((one for one in segments if one.covered), key=_start)
     return Coverage(
-        _chained(one.covered for one in ordered),
-        _chained(one.empty for one in ordered),
-        _chained(one.unusable for one in ordered),
+        _chain(one.covered for one in ordered),
+        _chain(one.empty for one in ordered),
+        _chain(one.unusable for one in ordered),
     )
 
 
-def touched(segments: Sequence[Coverage], span: Span) -> slice:
+def touched_slice(segments: Sequence[Coverage], span: Span) -> slice:
     """Return the slice of the segments, in order of time, that coverage of a new span replaces.
 
     The slice has the segments that the span overlaps or adjoins, so that spans merge, and the segment before
     the span, so that batches with gaps between them fill a segment instead of starting one each.
 
     >>> held = [Coverage(SpanSet.of(Span(start, start + 5))) for start in (0, 10, 20, 30)]
-    >>> touched(held, Span(12, 20))
+    >>> touched_slice(held, Span(12, 20))
     slice(1, 3, None)
-    >>> touched(held, Span(40, 50))
+    >>> touched_slice(held, Span(40, 50))
     slice(3, 4, None)
     """
     before = bisect_right(segments, span.start, key=_start)
     return slice(max(before - 1, 0), bisect_right(segments, span.end, key=_start))
 
 
-def changed(before: Sequence[Coverage], new: Coverage) -> list[Coverage]:
-    """Return the segments that replace the `touched` ones once new coverage is united with them."""
+def unite_segments(before: Sequence[Coverage], new: Coverage) -> list[Coverage]:
+    """Return the segments that replace those of `touched_slice` once they are united with new coverage."""
     if not new.covered:
-        return split(joined(before))
-    # Mostly the new coverage follows the known one: `joined` is faster than the union moment by moment.
+        return split(join_segments(before))
+    # Mostly the new coverage follows the known one: to join is faster than the union moment by moment.
     span = hull(new)
     beside = [one for one in before if hull(one).end <= span.start or span.end <= hull(one).start]
     inside = [one for one in before if hull(one).start < span.end and span.start < hull(one).end]
-    united = joined(inside) | new if inside else new
-    return split(joined([*beside, united]))
+    united = join_segments(inside) | new if inside else new
+    return split(join_segments([*beside, united]))
 
 
 def _start(segment: Coverage) -> int:
@@ -103,7 +103,7 @@ def _parts(spans: SpanSet, bounds: Sequence[int]) -> Iterator[SpanSet]:
     """Cut spans at ascending bounds; all spans lie between the first and the last bound."""
     whole, first = spans.spans, 0
     for start, end in pairwise(bounds):
-        stop = bisect_left(whole, end, lo=first, key=_START)
+        stop = bisect_left(whole, end, lo=first, key=_BY_START)
         part = whole[first:stop]
         if part and part[0].start < start:
             part = (Span(start, part[0].end), *part[1:])
@@ -114,7 +114,7 @@ def _parts(spans: SpanSet, bounds: Sequence[int]) -> Iterator[SpanSet]:
         yield SpanSet(part)
 
 
-def _chained(sets: Iterable[SpanSet]) -> SpanSet:
+def _chain(sets: Iterable[SpanSet]) -> SpanSet:
     """Unite sets each of which ends where the next begins, or before."""
     spans: list[Span] = []
     for one in sets:

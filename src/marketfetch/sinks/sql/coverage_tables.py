@@ -8,19 +8,19 @@ from typing import Any, TypeVar
 
 import attrs
 
-from marketfetch.errors import SinkError
 from marketfetch.sinks.provenance import FILE_COLUMNS, by_span, dump_file, load_file
 from marketfetch.sinks.sql.coverage_schema import (
     FORMAT,
     PREFIX,
     DbConnection,
     SeriesIds,
-    created,
+    create_statements,
+    damage_error,
     dump_spans,
-    load_spans,
+    load_segment,
 )
-from marketfetch.sinks.sql.coverage_segments import hull, joined, split
-from marketfetch.sinks.sql.ledger import Ledger, SegmentChange, names, registered
+from marketfetch.sinks.sql.coverage_segments import hull, join_segments, split
+from marketfetch.sinks.sql.ledger import Ledger, SegmentChange, registered_series
 from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
@@ -28,40 +28,24 @@ from marketfetch.values.pages import Batch, RejectedRow
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["CoverageTables", "load_segment"]
+__all__ = ["FileCoverageTables"]
 
 _T = TypeVar("_T")
 
-_MANY = 100
+_CHUNK_SIZE = 100
 """Rows, or values of a list, in one statement: an SQLite of some systems takes 999 parameters at most."""
 
-_SPANS = "covered_spans, empty_spans, unusable_spans"
+_SPAN_COLUMNS = "covered_spans, empty_spans, unusable_spans"
 """The columns of `marketfetch_coverage` with the three sets of a Coverage."""
 
-_SPANS_1 = "covered, \"empty\", '[]'"
+_SPAN_COLUMNS_1 = "covered, \"empty\", '[]'"
 """The same in format 1."""
 
 _FILE = ", ".join(FILE_COLUMNS)
 
 
-def load_segment(series_id: int, texts: Sequence[str]) -> Coverage:
-    """Read the three sets of a row; raises SinkError where one of them is damaged."""
-    try:
-        return Coverage(*map(load_spans, texts))
-    except (ValueError, TypeError) as error:
-        raise _damaged("coverage", series_id, texts) from error
-
-
-def _damaged(table: str, series_id: int, values: Iterable[object]) -> SinkError:
-    return SinkError(
-        f"{PREFIX}{table} has {', '.join(str(value)[:40] for value in values)!r} for series_id "
-        f"{series_id}, which marketfetch did not write; restore the file from a copy, or "
-        f"DELETE FROM {PREFIX}{table} WHERE series_id = {series_id}, then fetch the series again"
-    )
-
-
 @attrs.frozen
-class CoverageTables(Ledger[DbConnection]):
+class FileCoverageTables(Ledger[DbConnection]):
     """The tables `marketfetch_series`, `_coverage`, `_rejected`, `_files` and `_format`.
 
     `target` is the user's table with the rows of a series, and empty for our own tables: a series has a
@@ -77,7 +61,7 @@ class CoverageTables(Ledger[DbConnection]):
 
     def prepare(self, connection: DbConnection) -> None:
         """Make the tables where they are missing."""
-        for statement in created(clustered=self.clustered):
+        for statement in create_statements(clustered=self.clustered):
             connection.execute(statement)
         if self.version(connection) is None:
             connection.execute(f"INSERT INTO {PREFIX}format VALUES (?)", [FORMAT])
@@ -102,7 +86,8 @@ class CoverageTables(Ledger[DbConnection]):
         found = connection.execute(f"SELECT series_id FROM {PREFIX}old ORDER BY series_id").fetchall()
         for some in _chunks([series_id for (series_id,) in found]):
             rows = connection.execute(
-                f"SELECT series_id, {_SPANS_1} FROM {PREFIX}old WHERE series_id IN ({_marks(some)})", some
+                f"SELECT series_id, {_SPAN_COLUMNS_1} FROM {PREFIX}old WHERE series_id IN ({_marks(some)})",
+                some,
             )
             self._insert(
                 connection,
@@ -150,8 +135,8 @@ class CoverageTables(Ledger[DbConnection]):
                 inside,
             )
             cut = "start_time < ? AND end_time > ?"
-            before = self._where(connection, series_id, cut, [span.end, span.start])
-            rest = joined(before.values()).without(SpanSet.of(span))
+            before = self._segments_where(connection, series_id, cut, [span.end, span.start])
+            rest = join_segments(before.values()).without(SpanSet.of(span))
             self.replace(connection, series_id, before, split(rest))
         self._reject(connection, series_id, spans, [])
         for span in spans if version > 2 else ():
@@ -169,31 +154,31 @@ class CoverageTables(Ledger[DbConnection]):
         found: dict[int, list[Coverage]] = {}
         for some in _chunks([*ids.values()]):
             rows = connection.execute(
-                f"SELECT series_id, {_spans(version)} FROM {PREFIX}coverage "
+                f"SELECT series_id, {_span_columns(version)} FROM {PREFIX}coverage "
                 f"WHERE series_id IN ({_marks(some)})",
                 some,
             )
             for series_id, *texts in rows.fetchall():
                 found.setdefault(series_id, []).append(load_segment(series_id, texts))
-        return {one: joined(found.get(series_id, ())) for one, series_id in ids.items()}
+        return {one: join_segments(found.get(series_id, ())) for one, series_id in ids.items()}
 
     def all(self, connection: DbConnection, version: int) -> Iterator[tuple[Series, Coverage]]:
         """Yield each series of the target and its coverage, without those of unregistered datasets."""
         rows = connection.execute(
-            f"SELECT id, exchange, dataset, symbol, interval, {_spans(version)} FROM {PREFIX}series "
+            f"SELECT id, exchange, dataset, symbol, interval, {_span_columns(version)} FROM {PREFIX}series "
             f"JOIN {PREFIX}coverage ON series_id = id WHERE target = ? ORDER BY id",
             [self.target],
         ).fetchall()
         for (_, *found), segments in groupby(rows, lambda row: row[:5]):
-            for series in registered([tuple(found)]).values():
-                yield series, joined(load_segment(row[0], row[5:]) for row in segments)
+            for series in registered_series([tuple(found)]).values():
+                yield series, join_segments(load_segment(row[0], row[5:]) for row in segments)
 
     def counts_on(self, connection: DbConnection, dataset: Dataset) -> bool:
         """Tell whether the ledger says that rows of a dataset are stored."""
-        series = self.held(connection, [dataset])
+        series = self.series_of_datasets(connection, [dataset])
         return any(known.present for known in self.coverage(connection, series, FORMAT).values())
 
-    def held(self, connection: DbConnection, kinds: Iterable[Dataset]) -> list[Series]:
+    def series_of_datasets(self, connection: DbConnection, kinds: Iterable[Dataset]) -> list[Series]:
         """Return every series of the target that has one of the datasets, without reading coverage.
 
         Another spelling of the target counts, too: `Candles`, or `main.candles`.
@@ -204,8 +189,8 @@ class CoverageTables(Ledger[DbConnection]):
             f"WHERE dataset IN ({_marks(wanted)})",
             [*wanted],
         ).fetchall()
-        found = (row[1:] for row in rows if _table(row[0]) == _table(self.target))
-        return [*registered(found, wanted.values()).values()]
+        found = (row[1:] for row in rows if _normalized_table(row[0]) == _normalized_table(self.target))
+        return [*registered_series(found, wanted.values()).values()]
 
     def rejected(self, connection: DbConnection, series_id: int, span: Span) -> list[RejectedRow]:
         """See Ledger."""
@@ -223,7 +208,7 @@ class CoverageTables(Ledger[DbConnection]):
             try:
                 entries.append(load_file(row))
             except (ValueError, TypeError) as error:
-                raise _damaged("files", series_id, row) from error
+                raise damage_error("files", series_id, row) from error
         return by_span(entries)
 
     def _put_file(self, connection: DbConnection, series_id: int, entry: Provenance) -> None:
@@ -273,7 +258,7 @@ class CoverageTables(Ledger[DbConnection]):
             connection.execute(
                 f"INSERT INTO {PREFIX}series (id, target, exchange, dataset, symbol, interval) "
                 f"VALUES {_rows_of_marks(some_new, 6)}",
-                [value for one in some_new for value in (added[one], self.target, *names(one))],
+                [value for one in some_new for value in (added[one], self.target, *one.names)],
             )
         return ids | added
 
@@ -289,7 +274,7 @@ class CoverageTables(Ledger[DbConnection]):
         for some in _chunks([*spans.items()]):
             rows = connection.execute(
                 f"WITH w (series_id, first, last) AS (VALUES {_rows_of_marks(some, 3)}) "
-                f"SELECT c.series_id, c.start_time, {_SPANS} FROM w JOIN {PREFIX}coverage AS c "
+                f"SELECT c.series_id, c.start_time, {_SPAN_COLUMNS} FROM w JOIN {PREFIX}coverage AS c "
                 f"ON c.series_id = w.series_id AND c.start_time <= w.last "
                 f"AND c.{'start' if self.clustered else 'end'}_time >= {first}",
                 [value for series_id, span in some for value in (series_id, span.start, span.end)],
@@ -298,11 +283,11 @@ class CoverageTables(Ledger[DbConnection]):
                 found[series_id][start] = load_segment(series_id, texts)
         return found
 
-    def _where(
+    def _segments_where(
         self, connection: DbConnection, series_id: int, where: str, values: Sequence[int]
     ) -> dict[int, Coverage]:
         rows = connection.execute(
-            f"SELECT start_time, {_SPANS} FROM {PREFIX}coverage WHERE series_id = ? AND {where}",
+            f"SELECT start_time, {_SPAN_COLUMNS} FROM {PREFIX}coverage WHERE series_id = ? AND {where}",
             [series_id, *values],
         )
         return {start: load_segment(series_id, texts) for start, *texts in rows.fetchall()}
@@ -371,13 +356,13 @@ class CoverageTables(Ledger[DbConnection]):
             )
 
 
-def _table(target: str) -> str:
+def _normalized_table(target: str) -> str:
     """Fold the spellings of a table name: both databases ignore case, and `main` is the default."""
     return target.casefold().removeprefix("main.")
 
 
-def _spans(version: int) -> str:
-    return _SPANS_1 if version == 1 else _SPANS
+def _span_columns(version: int) -> str:
+    return _SPAN_COLUMNS_1 if version == 1 else _SPAN_COLUMNS
 
 
 def _row(segment: Coverage) -> list[int | str]:
@@ -388,7 +373,7 @@ def _row(segment: Coverage) -> list[int | str]:
 
 
 def _chunks(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    return (items[first : first + _MANY] for first in range(0, len(items), _MANY))
+    return (items[first : first + _CHUNK_SIZE] for first in range(0, len(items), _CHUNK_SIZE))
 
 
 def _marks(values: Collection[Any]) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Generic, TypeVar
+from types import MappingProxyType
+from typing import ClassVar, Generic, TypeVar
 
 from marketfetch.sinks.sql.coverage_schema import DbConnection
 from marketfetch.sinks.sql.file_tables import FileTable, LabelledRows, RowQuery
@@ -22,25 +23,16 @@ class FileDialect(ABC, Generic[_C]):
 
     __slots__ = ()
 
-    @property
-    @abstractmethod
-    def _scheme(self) -> str:
-        """The scheme of the store in a URL such as `sqlite:market.db`."""
-
-    @property
-    @abstractmethod
-    def _clustered(self) -> bool:
-        """Whether tables lie in the order of their key."""
-
-    @property
-    @abstractmethod
-    def _time_type(self) -> str:
-        """The SQL type of `open_time` in our own tables."""
-
-    @property
-    def _typed(self) -> bool:
-        """Whether the type of a column is binding."""
-        return False
+    _scheme: ClassVar[str]
+    """The scheme of the store in a URL such as `sqlite:market.db`."""
+    _clustered: ClassVar[bool]
+    """Whether tables lie in the order of their key."""
+    _time_type: ClassVar[str]
+    """The SQL type of `open_time` in our own tables."""
+    _typed: ClassVar[bool]
+    """Whether the type of a column is binding."""
+    _view_columns: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """The columns that a view has beside those of the dataset, by name, and what they show."""
 
     @abstractmethod
     def _connected(self) -> AbstractContextManager[_C]:
@@ -85,11 +77,6 @@ class FileDialect(ABC, Generic[_C]):
     @abstractmethod
     def _view_time(self) -> str:
         """Write the expression by which a view shows `r.open_time`."""
-
-    @property
-    def _view_columns(self) -> dict[str, str]:
-        """The columns that a view has beside those of the dataset, by name, and what they show."""
-        return {}
 
     @abstractmethod
     def _check(self, connection: _C, table: FileTable) -> None:

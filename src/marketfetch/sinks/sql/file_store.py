@@ -15,14 +15,20 @@ from marketfetch.protocols import GroupWriter, Writer
 from marketfetch.redaction import Secret
 from marketfetch.sinks.files.fork_guard import OPEN_FILES
 from marketfetch.sinks.files.paths import check_folder, file_identity, file_path, path_from_uri
-from marketfetch.sinks.remedies import newer_format
+from marketfetch.sinks.remedies import newer_format_error
 from marketfetch.sinks.sql.coverage_schema import FORMAT, PREFIX, DbConnection
-from marketfetch.sinks.sql.coverage_tables import CoverageTables
+from marketfetch.sinks.sql.coverage_tables import FileCoverageTables
 from marketfetch.sinks.sql.file_dialect import FileDialect
-from marketfetch.sinks.sql.file_tables import FileTable, LabelledRows, RowQuery, mapped_table, stand_ins
+from marketfetch.sinks.sql.file_tables import (
+    FileTable,
+    LabelledRows,
+    RowQuery,
+    first_equal_names,
+    mapped_table,
+)
 from marketfetch.sinks.sql.identifiers import quoted
-from marketfetch.sinks.sql.newest import covered_series, look_back, newest_present
-from marketfetch.sinks.sql.statements import SERIES_NAMES, emptied, view_query
+from marketfetch.sinks.sql.newest import covered_series, look_back, newest_present_end
+from marketfetch.sinks.sql.statements import SERIES_NAMES, set_null_clause, view_query
 from marketfetch.sinks.sql.tables import OwnTypes
 from marketfetch.sinks.table_mapping import Name, TableMapping, mapping_or_none
 from marketfetch.values.archives import Provenance
@@ -133,7 +139,7 @@ class SqlFileStore(FileDialect[_C]):
         out.
         """
         with self._reading() as connection:
-            series_id = None if connection is None else self._found(connection, series)
+            series_id = None if connection is None else self._find_series(connection, series)
             if connection is None or series_id is None:
                 return Columns.empty(series.dataset)
             table = self._table(connection, series.dataset)
@@ -154,7 +160,7 @@ class SqlFileStore(FileDialect[_C]):
     def latest(self, series: Collection[Series], limit: int) -> Mapping[Series, Columns]:
         """Return the newest rows of each series; see SupportsLatest."""
         with self._reading() as connection:
-            return {one: self._latest(connection, one, limit) for one in series}
+            return {one: self._newest_rows(connection, one, limit) for one in series}
 
     def rejected(self, series: Series, span: Span) -> Sequence[RejectedRow]:
         """Return the rejected rows of a series whose times lie inside a span; see SupportsRejected."""
@@ -190,8 +196,8 @@ class SqlFileStore(FileDialect[_C]):
                     self._remove(connection, table, [*labels, *self._bounds(connection, table, span)])
 
     @property
-    def _ledger(self) -> CoverageTables:
-        return CoverageTables("" if self.table is None else self.table.table, clustered=self._clustered)
+    def _ledger(self) -> FileCoverageTables:
+        return FileCoverageTables("" if self.table is None else self.table.table, clustered=self._clustered)
 
     def _is_there(self) -> bool:
         """Tell whether there is a file; raises SinkError where that cannot be seen."""
@@ -227,28 +233,30 @@ class SqlFileStore(FileDialect[_C]):
         """Return the format of a ledger that has one, for a writer; raises SinkError for a newer one."""
         version = self._ledger.version(connection)
         if version is None or version > FORMAT:
-            raise newer_format(self.path, version, FORMAT, ", or name another file")
+            raise newer_format_error(self.path, version, FORMAT, ", or name another file")
         return version
 
-    def _found(self, connection: _C, series: Series) -> int | None:
+    def _find_series(self, connection: _C, series: Series) -> int | None:
         """Return the id of a series, to read its rows: they are the same in every known format."""
         self._format(connection)
         return self._ledger.find(connection, series)
 
-    def _latest(self, connection: _C | None, series: Series, limit: int) -> Columns:
+    def _newest_rows(self, connection: _C | None, series: Series, limit: int) -> Columns:
         """Return the newest rows of a series, from the shortest of some spans that has enough of them.
 
         SQLite needs no spans, since it reads an index from its end. DuckDB has none: it skips the parts of
         the table that are older than the span.
         """
         rows = Columns.empty(series.dataset)
-        series_id = None if connection is None else self._found(connection, series)
+        series_id = None if connection is None else self._find_series(connection, series)
         if connection is None or series_id is None:
             return rows
         table = self._table(connection, series.dataset)
         step = HOUR if series.interval.is_event else series.interval.typical
-        for span in look_back(newest_present(connection, series_id, self._format(connection)), limit * step):
-            rows = self._rows(connection, table, RowQuery(series, series_id, span, newest=limit))
+        for span in look_back(
+            newest_present_end(connection, series_id, self._format(connection)), limit * step
+        ):
+            rows = self._rows(connection, table, RowQuery(series, series_id, span, newest_limit=limit))
             if len(rows) == limit:
                 break
         return rows
@@ -257,13 +265,13 @@ class SqlFileStore(FileDialect[_C]):
         """Raise ConfigurationError if two series, given or held, would overwrite each other."""
         if self.table is not None:
             # The labels of held series are computed anew: the ledger has their symbols only.
-            every = [*self._ledger.held(connection, {one.dataset for one in series}), *series]
+            every = [*self._ledger.series_of_datasets(connection, {one.dataset for one in series}), *series]
             self.table.refuse_collisions(every, self._folded(connection, self.table, every))
 
     def _folded(
         self, connection: _C, mapping: TableMapping, series: Iterable[Series]
     ) -> dict[str, dict[Name, Name]]:
-        """Return, for each key column, the first of the names that it takes for equal; see `stand_ins`."""
+        """Return, for each key column, the first of equal names; see `first_equal_names`."""
         names: dict[str, set[str]] = {}
         for one in series:
             with suppress(RowsRefused):  # no row of it can be written
@@ -272,7 +280,7 @@ class SqlFileStore(FileDialect[_C]):
         if not self._types(connection, mapping.table).keys() >= names.keys():
             return {}
         return {
-            column: dict(connection.execute(stand_ins(mapping, column, found)).fetchall())
+            column: dict(connection.execute(first_equal_names(mapping, column, found)).fetchall())
             for column, found in names.items()
         }
 
@@ -294,7 +302,7 @@ class SqlFileStore(FileDialect[_C]):
             for dataset in dict.fromkeys(batch.series.dataset for batch in batches if batch.rows):
                 table = self._table(connection, dataset)
                 parts = [
-                    self._labelled(table, batch, ids[batch.series])
+                    self._label_rows(table, batch, ids[batch.series])
                     for batch in batches
                     if batch.rows and batch.series.dataset == dataset
                 ]
@@ -316,7 +324,7 @@ class SqlFileStore(FileDialect[_C]):
             raise RowsRefused(str(error)) from error
 
     @staticmethod
-    def _labelled(table: FileTable, batch: Batch, series_id: int) -> LabelledRows:
+    def _label_rows(table: FileTable, batch: Batch, series_id: int) -> LabelledRows:
         rows = Columns.join([batch.columns])
         table.check(batch.series, rows)
         return LabelledRows(table.values(batch.series, series_id), rows)
@@ -328,7 +336,9 @@ class SqlFileStore(FileDialect[_C]):
             unused = [f"{quoted(name)} IS NULL" for name in table.others]
             # Before the UPDATE: a NOT NULL column does not prevent a DELETE.
             connection.execute(f"DELETE FROM {table.relation} WHERE {' AND '.join([where, *unused])}", inside)
-            connection.execute(f"UPDATE {table.relation} SET {emptied(columns)} WHERE {where}", inside)
+            connection.execute(
+                f"UPDATE {table.relation} SET {set_null_clause(columns)} WHERE {where}", inside
+            )
         else:
             connection.execute(f"DELETE FROM {table.relation} WHERE {where}", inside)
 

@@ -17,7 +17,7 @@ from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
-__all__ = ["FileTable", "LabelledRows", "RowQuery", "mapped_table", "stand_ins"]
+__all__ = ["FileTable", "LabelledRows", "RowQuery", "first_equal_names", "mapped_table"]
 
 
 @attrs.frozen(eq=False)
@@ -35,12 +35,12 @@ class LabelledRows:
 
 @attrs.frozen
 class RowQuery:
-    """Which rows of a table to read: those of a series inside a span, or the `newest` so many of these."""
+    """Which rows of a table to read: those of a series inside a span; with `newest_limit` only the newest."""
 
     series: Series
     series_id: int
     span: Span
-    newest: int | None = None
+    newest_limit: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -96,13 +96,13 @@ class FileTable(SqlTable):
             becomes = f"{value!r} does not fit" if np.isnan(left) else f"{value!r} would become {left!r}"
             raise RowsRefused(
                 f"{series}: {self.title}.{column.name} is {column.type}, and {becomes}; "
-                f"{self.widened(column, 'DOUBLE')}"
+                f"{self.widening_remedy(column, 'DOUBLE')}"
             )
 
     def from_db_rows(self, dataset: Dataset, rows: NDArray[np.float64]) -> Columns:
         """Make Columns of rows that were read, of shape (rows, 1 + columns): time, then `columns`."""
         times = rows[:, 0].astype(np.int64)
-        return self.laid_out(
+        return self.to_columns(
             dataset, times if self.mapping is None else self.mapping.times(times), rows[:, 1:].T
         )
 
@@ -134,7 +134,7 @@ def mapped_table(
     return table
 
 
-def stand_ins(mapping: TableMapping, column: str, names: Iterable[str]) -> str:
+def first_equal_names(mapping: TableMapping, column: str, names: Iterable[str]) -> str:
     """Write the query that returns, for each name, the first of all names that a key column takes for equal.
 
     Example: in a column with `COLLATE NOCASE`, BTCUSDT and btcusdt are equal, and both get BTCUSDT. Only the

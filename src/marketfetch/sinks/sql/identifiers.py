@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["quoted", "relation", "schema_and_table"]
+__all__ = ["escaped", "quoted", "relation", "schema_and_table"]
+
+
+def escaped(text: str) -> str:
+    """Double each % of a name or type: in a statement with parameters psycopg reads it as a placeholder.
+
+    >>> escaped('"a%b"')
+    '"a%%b"'
+    """
+    return text.replace("%", "%%")
 
 
 def quoted(*names: str) -> str:

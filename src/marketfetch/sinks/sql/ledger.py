@@ -8,8 +8,8 @@ from typing import Generic, TypeVar
 
 import attrs
 
-from marketfetch.sinks.rejected_rows import reach, still_rejected
-from marketfetch.sinks.sql.coverage_segments import changed, hull, joined
+from marketfetch.sinks.rejected_rows import batch_hull, still_rejected
+from marketfetch.sinks.sql.coverage_segments import hull, join_segments, unite_segments
 from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset, datasets
@@ -17,20 +17,17 @@ from marketfetch.values.pages import Batch, RejectedRow
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["Ledger", "Names", "SegmentChange", "names", "registered"]
+__all__ = ["Ledger", "Names", "SegmentChange", "registered_series"]
 
 _C = TypeVar("_C")
 
 Names = tuple[str, str, str, str]
-"""Exchange, dataset, symbol and interval: the identity of a series in a ledger."""
+"""The names of a series, which identify it in a ledger."""
 
 
-def names(series: Series) -> Names:
-    """Return the identity of a series in a ledger."""
-    return series.exchange, series.dataset.name, series.symbol, series.interval.name
-
-
-def registered(found: Iterable[Names], kinds: Collection[Dataset] | None = None) -> dict[Names, Series]:
+def registered_series(
+    found: Iterable[Names], kinds: Collection[Dataset] | None = None
+) -> dict[Names, Series]:
     """Return the series of names, without those of other datasets; None stands for all registered ones."""
     known = {kind.name: kind for kind in (datasets().values() if kinds is None else kinds)}
     return {
@@ -78,20 +75,20 @@ class Ledger(ABC, Generic[_C]):
         for series_id, batch in batches.items():
             if batch.provenance is not None:
                 self._put_file(connection, series_id, batch.provenance)
-            if (span := reach(batch)) is not None:
+            if (span := batch_hull(batch)) is not None:
                 spans[series_id] = span
         changes: dict[int, SegmentChange] = {}
         for series_id, before in self.segments(connection, spans).items():
             batch = batches[series_id]
             known = [segment for segment in before.values() if segment.covered]  # a user may empty one
-            after = changed(known, batch.coverage)
+            after = unite_segments(known, batch.coverage)
             changes[series_id] = _change(before, after)
             if batch.rejected or any(segment.unusable for segment in known):
-                held = set(self.rejected(connection, series_id, spans[series_id]))
-                present = joined(after).within(spans[series_id]).present
-                kept = still_rejected(held.union(batch.rejected), present)
-                gone = SpanSet(tuple(Span(row.time, row.time + 1) for row in held - kept))
-                self._reject(connection, series_id, gone, sorted(kept - held))
+                stored = set(self.rejected(connection, series_id, spans[series_id]))
+                present = join_segments(after).within(spans[series_id]).present
+                kept = still_rejected(stored.union(batch.rejected), present)
+                gone = SpanSet(tuple(Span(row.time, row.time + 1) for row in stored - kept))
+                self._reject(connection, series_id, gone, sorted(kept - stored))
         self._put(connection, {series_id: change for series_id, change in changes.items() if change})
 
     def replace(
@@ -103,7 +100,7 @@ class Ledger(ABC, Generic[_C]):
 
     @abstractmethod
     def segments(self, connection: _C, spans: Mapping[int, Span]) -> dict[int, dict[int, Coverage]]:
-        """Read the segments that spans touch, by their starts; see `touched` of `coverage_segments`.
+        """Read the segments that spans touch, by their starts; see `touched_slice` of `coverage_segments`.
 
         There is one span for the id of each series, and a result for each, if it is empty.
         """

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from marketfetch.sinks.sql.coverage_schema import PREFIX, DbConnection
-from marketfetch.sinks.sql.coverage_tables import load_segment
-from marketfetch.sinks.sql.ledger import registered
+from marketfetch.sinks.sql.coverage_schema import PREFIX, DbConnection, load_segment
+from marketfetch.sinks.sql.ledger import registered_series
 from marketfetch.values.series import Series
 from marketfetch.values.spans import MAX_TIMESTAMP, Span
 
-__all__ = ["covered_series", "look_back", "newest_present"]
+__all__ = ["covered_series", "look_back", "newest_present_end"]
 
-_FACTOR = 8
+_GROWTH = 8
 
 
 def covered_series(connection: DbConnection, target: str) -> list[Series]:
@@ -22,10 +21,10 @@ def covered_series(connection: DbConnection, target: str) -> list[Series]:
         f"AND EXISTS (SELECT 1 FROM {PREFIX}coverage AS c WHERE c.series_id = s.id) ORDER BY id",
         [target],
     )
-    return [*registered(map(tuple, rows.fetchall())).values()]
+    return [*registered_series(map(tuple, rows.fetchall())).values()]
 
 
-def newest_present(connection: DbConnection, series_id: int, version: int) -> int:
+def newest_present_end(connection: DbConnection, series_id: int, version: int) -> int:
     """Return the end of the newest moment that has a row by the ledger; 0 if there is none.
 
     Segments are read from the last one on. The ledger of format 1 has no segments: 0, too.
@@ -55,5 +54,5 @@ def look_back(end: int, length: int) -> Iterator[Span]:
     """
     while (start := end - length) > 0:
         yield Span(start, MAX_TIMESTAMP)
-        length *= _FACTOR
+        length *= _GROWTH
     yield Span(0, MAX_TIMESTAMP)

@@ -20,11 +20,11 @@ _BITS = {
     "bigint": 64,
     "hugeint": 128,
 }
-_SINGLE = {"real", "float"}
+_SINGLE_PRECISION = {"real", "float"}
 
-_EXACT = 2.0**50
+_MAX_EXACT_STEPS = 2.0**50
 """Below it, the number of decimal steps in a float64 is found without an error."""
-_POWERS = 22
+_MAX_POWER = 22
 """The largest power of ten that a float64 holds exactly."""
 
 
@@ -35,7 +35,7 @@ class NumberLimits:
     `scale` is None where the places are not limited. A `single` column keeps 24 bits of a value. The smallest
     value of an integer column, `-limit`, does not count.
 
-    >>> NumberLimits.of("numeric(18,8)").held(np.array([0.1, 1.23e-9, 1e10]))
+    >>> NumberLimits.of("numeric(18,8)").as_stored(np.array([0.1, 1.23e-9, 1e10]))
     array([0.1, 0. , nan])
     """
 
@@ -57,14 +57,14 @@ class NumberLimits:
         unsigned = name.startswith("u") and name[1:] in _BITS
         if unsigned or name in _BITS:
             return cls(limit=2.0 ** (_BITS[name[1:]] if unsigned else _BITS[name] - 1), scale=0)
-        return cls(single=True) if name in _SINGLE else cls()
+        return cls(single=True) if name in _SINGLE_PRECISION else cls()
 
     @property
     def exact(self) -> bool:
         """Whether the column holds every float64."""
         return self == NumberLimits()
 
-    def held(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def as_stored(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return each value as the column stores it: NaN where it does not fit."""
         if self.exact:
             return values
@@ -73,7 +73,7 @@ class NumberLimits:
                 single = values.astype(np.float32).astype(np.float64)
             return np.where(np.isinf(single), np.nan, single)
         assert self.scale is not None
-        rounded = _rounded(values, self.scale)
+        rounded = _round(values, self.scale)
         return np.where(np.abs(rounded) < self.limit, rounded, np.nan)
 
     def first_changed(self, values: NDArray[np.float64]) -> tuple[float, float] | None:
@@ -86,34 +86,34 @@ class NumberLimits:
         """
         if self.exact:
             return None
-        held = self.held(values)
-        changed = np.flatnonzero((held != values) & ~np.isnan(values))
-        return (float(values[changed[0]]), float(held[changed[0]])) if len(changed) else None
+        stored = self.as_stored(values)
+        changed = np.flatnonzero((stored != values) & ~np.isnan(values))
+        return (float(values[changed[0]]), float(stored[changed[0]])) if len(changed) else None
 
 
-def _rounded(values: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
+def _round(values: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
     """Round to a number of decimal places, each value by its shortest decimal.
 
     A value with at most so many places is returned unchanged, to the bit: it is the float64 nearest to a
     whole number of steps, and the division of two exact floats returns that float64.
     """
-    if not 0 <= scale <= _POWERS:
-        return _rounded_one_by_one(values, scale)
+    if not 0 <= scale <= _MAX_POWER:
+        return _round_one_by_one(values, scale)
     power = 10.0**scale
     with np.errstate(over="ignore", invalid="ignore"):
         steps = np.rint(values * power)
         rounded: NDArray[np.float64] = steps / power
-    large = np.flatnonzero(np.abs(steps) >= _EXACT)
+    large = np.flatnonzero(np.abs(steps) >= _MAX_EXACT_STEPS)
     if len(large):
-        rounded[large] = _rounded_one_by_one(values[large], scale)
+        rounded[large] = _round_one_by_one(values[large], scale)
     return rounded
 
 
-def _rounded_one_by_one(values: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
-    return np.array([_rounded_by_decimal(value, scale) for value in values.tolist()], np.float64)
+def _round_one_by_one(values: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
+    return np.array([_round_by_decimal(value, scale) for value in values.tolist()], np.float64)
 
 
-def _rounded_by_decimal(value: float, scale: int) -> float:
+def _round_by_decimal(value: float, scale: int) -> float:
     number: Any = Decimal(repr(value))
     if not number.is_finite() or number.as_tuple().exponent >= -scale:
         return value

@@ -11,27 +11,27 @@ from numpy.typing import NDArray
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["Edges", "PackedCoverage", "in_spans"]
+__all__ = ["Edges", "PackedCoverage"]
 
 Edges = NDArray[np.int64]
 """Start and end of each span of a set, alternating: an even number of strictly ascending moments."""
 
-_NOTHING: Edges = np.empty(0, np.int64)
-_NOTHING.setflags(write=False)
+_NO_EDGES: Edges = np.empty(0, np.int64)
+_NO_EDGES.setflags(write=False)
 
 
 @attrs.frozen(eq=False)
 class PackedCoverage:
     """The three sets of a coverage, each as Edges: a thousand gaps are one array instead of a thousand Spans.
 
-    >>> held = PackedCoverage.of(Coverage(SpanSet.of(Span(0, 60), Span(120, 180))))
-    >>> held.united_with(PackedCoverage.of(Coverage(SpanSet.of(Span(60, 120))))).unpacked().covered
+    >>> stored = PackedCoverage.of(Coverage(SpanSet.of(Span(0, 60), Span(120, 180))))
+    >>> stored.united_with(PackedCoverage.of(Coverage(SpanSet.of(Span(60, 120))))).unpack().covered
     SpanSet(spans=(Span(start=0, end=180),))
     """
 
-    covered: Edges = _NOTHING
-    empty: Edges = _NOTHING
-    unusable: Edges = _NOTHING
+    covered: Edges = _NO_EDGES
+    empty: Edges = _NO_EDGES
+    unusable: Edges = _NO_EDGES
 
     @classmethod
     def of(cls, coverage: Coverage) -> PackedCoverage:
@@ -39,15 +39,15 @@ class PackedCoverage:
         return cls(*map(_edges, (coverage.covered, coverage.empty, coverage.unusable)))
 
     @classmethod
-    def joined(cls, parts: Iterable[PackedCoverage]) -> PackedCoverage:
+    def join(cls, parts: Iterable[PackedCoverage]) -> PackedCoverage:
         """Unite parts that do not overlap, given in order of time."""
         every = list(parts)
-        return cls(*(_chained([part.sets[place] for part in every]) for place in range(3)))
+        return cls(*(_chain([part.sets[index] for part in every]) for index in range(3)))
 
     @classmethod
-    def parsed(cls, sets: Sequence[object]) -> PackedCoverage:
+    def parse(cls, sets: Sequence[object]) -> PackedCoverage:
         """Read the lists of `numbers`; raises ValueError, TypeError or OverflowError for any other value."""
-        covered, empty, unusable = map(_parsed, sets)
+        covered, empty, unusable = map(_parse, sets)
         return cls(covered, empty, unusable)
 
     def numbers(self) -> list[list[int]]:
@@ -58,7 +58,7 @@ class PackedCoverage:
         """
         return [np.diff(edges, prepend=0).tolist() for edges in self.sets]
 
-    def unpacked(self) -> Coverage:
+    def unpack(self) -> Coverage:
         """Return the coverage."""
         return Coverage(*map(_spans, self.sets))
 
@@ -95,7 +95,7 @@ class PackedCoverage:
         """Whether nothing is covered outside of a span."""
         return all(not len(edges) or span.start <= edges[0] <= edges[-1] <= span.end for edges in self.sets)
 
-    def same(self, other: PackedCoverage) -> bool:
+    def equals(self, other: PackedCoverage) -> bool:
         """Whether two coverages are equal."""
         return all(map(np.array_equal, self.sets, other.sets))
 
@@ -106,11 +106,6 @@ class PackedCoverage:
     def sets(self) -> tuple[Edges, Edges, Edges]:
         """The three sets, in the order of Coverage."""
         return self.covered, self.empty, self.unusable
-
-
-def in_spans(times: NDArray[np.int64], spans: SpanSet) -> NDArray[np.bool_]:
-    """Tell of each moment whether it lies in a set."""
-    return _inside(_edges(spans), times)
 
 
 def _inside(edges: Edges, moments: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -134,7 +129,7 @@ def _spans(edges: Edges) -> SpanSet:
     return SpanSet(tuple(map(Span, edges[::2].tolist(), edges[1::2].tolist())))
 
 
-def _parsed(numbers: object) -> Edges:
+def _parse(numbers: object) -> Edges:
     if not isinstance(numbers, list) or len(numbers) % 2 or not all(type(one) is int for one in numbers):
         raise ValueError("edges are an even number of whole numbers")
     edges = np.cumsum(np.array(numbers, np.int64))
@@ -148,14 +143,16 @@ def _part(edges: Edges, span: Span) -> Edges:
     first = int(np.searchsorted(edges, span.start, "left"))
     last = int(np.searchsorted(edges, span.end, "right"))
     start, end = [span.start] * (first % 2), [span.end] * (last % 2)
-    return _merged(np.concatenate([np.array(start, np.int64), edges[first:last], np.array(end, np.int64)]))
+    return _remove_double_edges(
+        np.concatenate([np.array(start, np.int64), edges[first:last], np.array(end, np.int64)])
+    )
 
 
-def _chained(parts: Sequence[Edges]) -> Edges:
-    return _merged(np.concatenate([_NOTHING, *parts]))
+def _chain(parts: Sequence[Edges]) -> Edges:
+    return _remove_double_edges(np.concatenate([_NO_EDGES, *parts]))
 
 
-def _merged(edges: Edges) -> Edges:
+def _remove_double_edges(edges: Edges) -> Edges:
     """Remove each edge that occurs twice: a span ends where the next begins, or a span is empty."""
     twice = np.flatnonzero(edges[1:] == edges[:-1])
     if not len(twice):

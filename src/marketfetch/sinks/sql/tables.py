@@ -146,7 +146,7 @@ class SqlTable:
         """The names of the columns that other datasets or programs may fill."""
         return sorted(self.types.keys() - {*self.key, *self.columns})
 
-    def laid_out(self, dataset: Dataset, times: NDArray[np.int64], values: NDArray[np.float64]) -> Columns:
+    def to_columns(self, dataset: Dataset, times: NDArray[np.int64], values: NDArray[np.float64]) -> Columns:
         """Put the lines of `value_columns` where the dataset has them; all other lines are NaN."""
         lines = np.full((len(dataset.columns), len(times)), np.nan)
         lines[self.value_indexes] = values
@@ -166,7 +166,7 @@ class SqlTable:
                     f"{quoted(column.name)} TYPE {real}, or pass rounding='allow'"
                 )
 
-    def widened(self, column: ValueColumn, real: str) -> str:
+    def widening_remedy(self, column: ValueColumn, real: str) -> str:
         """Say what to do about a column that cannot hold a value exactly; `real` is the type to take."""
         return (
             f"ALTER TABLE {self.relation} ALTER COLUMN {quoted(column.name)} TYPE {real}, "

@@ -13,7 +13,7 @@ from marketfetch.values.spans import MAX_TIMESTAMP
 
 __all__ = ["TextTime"]
 
-_FORM = re.compile(
+_TIME_PATTERN = re.compile(
     r"\d{4}-\d\d-\d\d(?P<divider>[ T])\d\d:\d\d:\d\d(?P<fraction>\.\d{3}(?:\d{3})?)?(?P<zone>Z|\+00:00)?"
 )
 
@@ -35,16 +35,16 @@ class TextTime:
     @classmethod
     def of(cls, sample: str) -> TextTime | None:
         """Return the format of a stored time; None for a format that is not supported."""
-        found = _FORM.fullmatch(sample)
+        found = _TIME_PATTERN.fullmatch(sample)
         if found is None:
             return None
         fraction = found["fraction"] or "."
         return cls(found["divider"], len(fraction) - 1, found["zone"] or "")
 
-    def written(self, times: NDArray[np.int64], column: str) -> NDArray[np.str_]:
+    def format_times(self, times: NDArray[np.int64], column: str) -> NDArray[np.str_]:
         """Write UTC milliseconds as text; raises RowsRefused for one that the format cannot express.
 
-        >>> TextTime(digits=3).written(np.array([1_780_272_000_009]), "candles.ts").tolist()
+        >>> TextTime(digits=3).format_times(np.array([1_780_272_000_009]), "candles.ts").tolist()
         ['2026-06-01 00:00:00.009']
         """
         if not self.digits and np.any(times % 1000):
@@ -65,7 +65,7 @@ class TextTime:
         """
         step = 1 if self.digits else 1000
         nearest = min(max(-(-ms // step) * step, 0), MAX_TIMESTAMP - step)
-        return str(self.written(np.array([nearest]), "")[0])
+        return str(self.format_times(np.array([nearest]), "")[0])
 
     def milliseconds(self, column: str) -> str:
         """Write the SQLite expression that reads a column as UTC milliseconds."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketfetch.testing.archives.paths import CANDLES, ArchivePath
-from marketfetch.testing.markets.decimal_text import Column, FixedPointColumn, TextColumn, write_rows
+from marketfetch.testing.markets.decimal_text import FixedPointColumn, RenderedColumn, TextColumn, write_rows
 from marketfetch.testing.markets.market import Market, MarketRows, Window
 from marketfetch.values.intervals import Interval
 
@@ -97,7 +97,7 @@ def _candles(table: MarketRows, path: ArchivePath) -> bytes:
     else:
         ends = np.array([path.interval.shift(int(time), 1) for time in opens], np.int64)
     unit = 1000 if path.section == "spot" and path.start >= _MICROSECONDS_SINCE else 1
-    parts: list[str | Column] = [FixedPointColumn(opens * unit)]
+    parts: list[str | RenderedColumn] = [FixedPointColumn(opens * unit)]
     for name in ("open", "high", "low", "close"):
         parts += [",", column[name]]
     close_times = FixedPointColumn(ends * unit - 1)
@@ -137,7 +137,7 @@ def _metrics(market: Market, symbol: str, path: ArchivePath) -> tuple[NDArray[np
     }
     ratio = taker.take(np.searchsorted(taker.times, starts)).columns["buy_sell_ratio"]
     by_end = path.section == "futures/um" and path.start < _STARTS_SINCE
-    parts: list[str | Column] = [_stamps(starts + length if by_end else starts), f",{path.symbol},"]
+    parts: list[str | RenderedColumn] = [_stamps(starts + length if by_end else starts), f",{path.symbol},"]
     parts += [known["open_interest"].columns["open_interest"], ","]
     parts += [known["open_interest"].columns["open_interest_value"], ","]
     for name in _STATISTICS[1:]:

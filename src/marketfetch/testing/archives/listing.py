@@ -15,7 +15,7 @@ from marketfetch.testing.venues.venue import integer
 from marketfetch.values.archives import ArchiveFile
 from marketfetch.values.spans import format_utc
 
-__all__ = ["LARGEST_PAGE", "ListingPage", "ListingQuery", "S3Error", "write_error", "write_listing"]
+__all__ = ["LARGEST_PAGE", "ListingQuery", "S3Error", "ServedListingPage", "write_error", "write_listing"]
 
 LARGEST_PAGE = 1000
 """The largest page of a listing, in keys and common prefixes."""
@@ -78,11 +78,11 @@ class ListingQuery:
         """Whether the request has `list-type=2`."""
         return self.params.get("list-type") == "2"
 
-    def page(self, keys: Callable[[str, str], Iterator[str]], size: int) -> ListingPage:
+    def page(self, keys: Callable[[str, str], Iterator[str]], size: int) -> ServedListingPage:
         """Return the page; `keys(prefix, after)` yields keys in byte order, `size` is the archive's limit."""
         count = min(self.limit, size, LARGEST_PAGE)
         found = list(islice(self._entries(keys), count + 1))
-        return ListingPage(tuple(found[:count]), truncated=0 < count < len(found))
+        return ServedListingPage(tuple(found[:count]), truncated=0 < count < len(found))
 
     def _entries(self, keys: Callable[[str, str], Iterator[str]]) -> Iterator[str]:
         """Yield keys and common prefixes behind `after`, in byte order."""
@@ -103,7 +103,7 @@ class ListingQuery:
 
 
 @attrs.frozen
-class ListingPage:
+class ServedListingPage:
     """The keys and common prefixes of a page, in byte order, and whether more follow."""
 
     entries: tuple[str, ...]
@@ -111,7 +111,7 @@ class ListingPage:
 
 
 def write_listing(
-    bucket: str, query: ListingQuery, page: ListingPage, entry: Callable[[str], ArchiveFile | None]
+    bucket: str, query: ListingQuery, page: ServedListingPage, entry: Callable[[str], ArchiveFile | None]
 ) -> ServerReply:
     """Return the XML of a page; `entry` returns size, time and ETag of a key, None for a common prefix."""
     root = ET.Element("ListBucketResult", xmlns=_NAMESPACE)

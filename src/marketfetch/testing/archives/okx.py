@@ -10,7 +10,7 @@ import numpy as np
 
 from marketfetch.testing.archives.csv_text import CsvText
 from marketfetch.testing.archives.paths import GRAINS, ArchivePath
-from marketfetch.testing.markets.decimal_text import Column, FixedPointColumn, write_rows
+from marketfetch.testing.markets.decimal_text import FixedPointColumn, RenderedColumn, write_rows
 from marketfetch.testing.markets.market import Market, Window
 from marketfetch.testing.venues.okx import candle_values
 from marketfetch.values.intervals import Interval
@@ -80,7 +80,7 @@ def parse_path(key: str) -> ArchivePath | None:
 def read_okx_csv(market: Market, symbol: str, path: OkxPath) -> CsvText:
     """Return the file of a path with the candles of a market's symbol and the numbers of the API."""
     table = market.rows("ohlcv", symbol, _MINUTE, Window(path.span.start, path.span.end))
-    parts: list[str | Column] = [path.symbol]
+    parts: list[str | RenderedColumn] = [path.symbol]
     for value in candle_values(table, swap=path.symbol.endswith("-SWAP")):
         parts += [",", value]
     return CsvText(

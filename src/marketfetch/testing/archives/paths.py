@@ -10,7 +10,7 @@ from typing import ClassVar
 import attrs
 import numpy as np
 
-from marketfetch.testing.venues.binance_common import INTERVALS
+from marketfetch.testing.venues.binance_common import INTERVALS, SPOT_INTERVALS
 from marketfetch.values.intervals import EVENT, Interval
 from marketfetch.values.spans import Span
 
@@ -67,11 +67,10 @@ def data_types(section: str, grain: str) -> tuple[str, ...]:
     return tuple(name for name in DATA_TYPES if _ONLY.get(name, grain) == grain)
 
 
-def archived_intervals(grain: str) -> tuple[Interval, ...]:
+def archived_intervals(section: str, grain: str) -> tuple[Interval, ...]:
     """Return the intervals of candle files; daily files exist up to one day."""
-    return tuple(
-        Interval.parse(name) for name in INTERVALS if grain == "monthly" or name not in _MONTHLY_ONLY
-    )
+    names = SPOT_INTERVALS if section == "spot" else INTERVALS
+    return tuple(Interval.parse(name) for name in names if grain == "monthly" or name not in _MONTHLY_ONLY)
 
 
 @attrs.frozen
@@ -102,7 +101,9 @@ class ArchivePath:
         found = _KEY.fullmatch(key)
         if found is None or found["type"] not in data_types(found["section"], found["grain"]):
             return None
-        intervals = {_interval_name(each): each for each in archived_intervals(found["grain"])}
+        intervals = {
+            _interval_name(each): each for each in archived_intervals(found["section"], found["grain"])
+        }
         interval = intervals.get(found["interval"], EVENT)
         try:
             start = int(np.datetime64(found["date"], "ms").astype(np.int64))

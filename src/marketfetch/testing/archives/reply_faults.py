@@ -9,9 +9,9 @@ from types import MappingProxyType
 import attrs
 
 from marketfetch.testing.archives.faults import ArchiveFaultKind
-from marketfetch.testing.archives.listing import ListingPage, ListingQuery, S3Error
+from marketfetch.testing.archives.listing import ListingQuery, S3Error, ServedListingPage
 from marketfetch.testing.archives.zip_files import HTML_PAGE
-from marketfetch.testing.http.messages import ServerReply
+from marketfetch.testing.http.messages import ServerReply, html_reply
 
 __all__ = ["break_page", "break_reply", "refuse"]
 
@@ -28,27 +28,27 @@ def refuse(fault: ArchiveFaultKind | None) -> ServerReply | None:
     if fault is ArchiveFaultKind.SLOW_DOWN:
         raise S3Error(503, "SlowDown", "Please reduce your request rate.")
     if fault is ArchiveFaultKind.BLOCKED:
-        return ServerReply(403, _BLOCK_PAGE, {"Content-Type": "text/html", "Server": "CloudFront"})
+        return html_reply(403, _BLOCK_PAGE, Server="CloudFront")
     return None
 
 
 def break_page(
-    fault: ArchiveFaultKind | None, query: ListingQuery, page: Callable[[ListingQuery], ListingPage]
-) -> ListingPage:
+    fault: ArchiveFaultKind | None, query: ListingQuery, page: Callable[[ListingQuery], ServedListingPage]
+) -> ServedListingPage:
     """Return the page of a listing, which is wrong for some faults; `page` returns the right one."""
     if fault is ArchiveFaultKind.SHORT_LISTING:
         entries = page(query).entries
-        return ListingPage(entries[: len(entries) // 2], truncated=False)
+        return ServedListingPage(entries[: len(entries) // 2], truncated=False)
     if fault is ArchiveFaultKind.ENDLESS_LISTING:
         entries = page(attrs.evolve(query, after="")).entries
-        return ListingPage(entries, truncated=bool(entries))
+        return ServedListingPage(entries, truncated=bool(entries))
     return page(query)
 
 
 def break_reply(fault: ArchiveFaultKind | None, truth: ServerReply) -> ServerReply:
     """Return the reply with a wrong body; other faults leave the reply unchanged."""
     if fault in {ArchiveFaultKind.PAGE_BODY, ArchiveFaultKind.PAGE_LISTING}:
-        return ServerReply(200, HTML_PAGE, {"Content-Type": "text/html"})
+        return html_reply(200, HTML_PAGE)
     change = None if fault is None else _BODIES.get(fault)
     return truth if change is None else attrs.evolve(truth, body=change(truth.body))
 

@@ -90,7 +90,7 @@ class SimulatedArchive(LoopbackServer):
 
     def __init__(self, market: Market, options: ArchiveOptions | None = None) -> None:
         self.options = options or ArchiveOptions()
-        self.record = RequestLog[ArchiveFaultKind](self.options.log_size)
+        self.request_log = RequestLog[ArchiveFaultKind](self.options.log_size)
         self.latency = self.options.latency
         self.now = self.options.now
         former = self.options.former
@@ -98,7 +98,7 @@ class SimulatedArchive(LoopbackServer):
         self._bucket = ArchiveBucket(tree, self.options.publication, self.options.cache)
         self.faults = self.options.faults
         place = LoopbackAddress(self.options.host, self.options.port, self.options.tls)
-        super().__init__("simulated-archive", place, self._respond, self.record.add_connection)
+        super().__init__("simulated-archive", place, self._respond, self.request_log.add_connection)
 
     @property
     def faults(self) -> tuple[ArchiveFaults, ...]:
@@ -156,7 +156,7 @@ class SimulatedArchive(LoopbackServer):
         if kind is ArchiveRequest.FILE and self.options.ranges:
             reply = part_of(reply, request.headers.get("range", ""))
         seen = LoggedRequest(now, request.client, request.path, request.params, reply.status, 0, cause)
-        self.record.add(attrs.evolve(seen, kind=kind.value, size=len(reply.body)))
+        self.request_log.add(attrs.evolve(seen, kind=kind.value, size=len(reply.body)))
         cut = FaultKind.CUT_BODY if fault is ArchiveFaultKind.CUT_BODY else None
         script = broken_script(cut, reply, now) or plain_script(reply, now)
         return (float(self.latency), *script) if self.latency > 0 else script

@@ -120,7 +120,7 @@ class ArchiveTree:
             for grain in GRAINS
             for kind in data_types(section, grain)
             for symbol in self._sources[section, kind]
-            for interval in (archived_intervals(grain) if kind in CANDLES else (EVENT,))
+            for interval in (archived_intervals(section, grain) if kind in CANDLES else (EVENT,))
         ]
         found.sort(key=lambda path: path.directory)
         return [path.directory for path in found], found

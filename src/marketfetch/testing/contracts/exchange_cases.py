@@ -16,13 +16,14 @@ from marketfetch.adapter_checks.results import check_cost
 from marketfetch.archives.checksums import parse_checksum
 from marketfetch.archives.file_reader import FileContent, FileReader
 from marketfetch.archives.periods import CalendarPeriod, Grain
-from marketfetch.decoding.layouts import Decoded, check_decoded, excerpt
+from marketfetch.decoding.layouts import DecodedRows, check_decoded, excerpt
 from marketfetch.decoding.validation import plausible, validate_page
 from marketfetch.errors import DecodeError, FetchError
 from marketfetch.exchange import Exchange
 from marketfetch.sources import Archive, Endpoint
 from marketfetch.testing.contracts.exchange_messages import naming_raw_errors
 from marketfetch.testing.contracts.malformed import NOT_A_PAGE
+from marketfetch.values.archives import ArchiveFile
 from marketfetch.values.http import Request, Response
 from marketfetch.values.intervals import EVENT
 from marketfetch.values.pages import Columns
@@ -40,10 +41,10 @@ __all__ = [
     "check_side_request",
     "decode_with",
     "errors_inside",
-    "judged",
     "only_decode_errors",
     "refuses_garbage",
     "response",
+    "result_of_raise_for_error",
     "usual_intervals",
 ]
 
@@ -103,7 +104,7 @@ def only_decode_errors(place: str, read: Callable[[bytes], object], body: bytes)
         read(body)
 
 
-def decode_with(endpoint: Endpoint, body: bytes, part: Slice) -> Decoded:
+def decode_with(endpoint: Endpoint, body: bytes, part: Slice) -> DecodedRows:
     """Return a decoded answer; AdapterError if its columns are not those of the dataset.
 
     Fails with the remedy if `decode` raises an error of Python.
@@ -113,7 +114,7 @@ def decode_with(endpoint: Endpoint, body: bytes, part: Slice) -> Decoded:
         return check_decoded(place, endpoint.decode(body, part), endpoint.dataset_type)
 
 
-def judged(exchange: Exchange, answer: Response) -> object:
+def result_of_raise_for_error(exchange: Exchange, answer: Response) -> object:
     """Return what `raise_for_error` returns: None, unless an error was returned that should be raised."""
     judge: Callable[[Response], object] = exchange.raise_for_error
     return judge(answer)
@@ -122,19 +123,21 @@ def judged(exchange: Exchange, answer: Response) -> object:
 def check_refusal(exchange: Exchange, answer: Response, expected: type[FetchError]) -> FetchError:
     """Assert that `raise_for_error` raises an error for a response, and return the error."""
     place = f"{type(exchange).__name__}.raise_for_error"
-    said = f"HTTP {answer.status} with {excerpt(answer.body)}"
+    answer_text = f"HTTP {answer.status} with {excerpt(answer.body)}"
     try:
-        with naming_raw_errors(place, said, "read the body with decode_errors_as, and only what has one"):
-            returned = judged(exchange, answer)
+        with naming_raw_errors(
+            place, answer_text, "read the body with decode_errors_as, and only what has one"
+        ):
+            returned = result_of_raise_for_error(exchange, answer)
     except expected as error:
         return error
     except FetchError as error:
-        pytest.fail(f"{place} raised {type(error).__name__} for {said}: raise {expected.__name__}")
+        pytest.fail(f"{place} raised {type(error).__name__} for {answer_text}: raise {expected.__name__}")
     if returned is not None:
-        pytest.fail(f"{place} returned {returned!r} for {said}: raise it")
+        pytest.fail(f"{place} returned {returned!r} for {answer_text}: raise it")
     remedy = "raise the error it stands for" if answer.status == 200 else "end with"
     remedy += " in raise_for_error" if answer.status == 200 else " super().raise_for_error(response)"
-    pytest.fail(f"{place} took {said} for a good answer, which is {expected.__name__}: {remedy}")
+    pytest.fail(f"{place} took {answer_text} for a good answer, which is {expected.__name__}: {remedy}")
 
 
 def assert_decodes_or_rejects(endpoint: Endpoint, body: bytes, part: Slice) -> None:
@@ -185,16 +188,21 @@ def check_same_rows(archive: Archive, case: DecodeCase, file: Callable[[str], by
     return len(ours)
 
 
+_CLOSED = 4_102_444_800_000
+"""The year 2100: a file that was made then has closed rows alone."""
+
+
 def _rows_of_file(
     archive: Archive, part: Slice, period: CalendarPeriod, found: tuple[str, bytes, bytes | None]
 ) -> Columns:
     """Read a file, given as key, bytes and checksum."""
     key, body, digest = found
     name = key.rpartition("/")[2]
-    told = archive.period_of(part.series, name)
-    assert told == period, f"period_of says that {name} is of {told}, not of {period}"
+    parsed = archive.period_of(part.series, name)
+    assert parsed == period, f"period_of says that {name} is of {parsed}, not of {period}"
     checksum = None if digest is None else parse_checksum(digest, name)
-    reader = FileReader(BytesIO(body), FileContent(part.series, period, archive.layout), checksum)
+    content = FileContent.of(ArchiveFile(key, len(body), _CLOSED), part.series, period, archive.layout)
+    reader = FileReader(BytesIO(body), content, checksum)
     pieces = list(reader)
     assert pieces, f"{key} has no row of {period.span}: {dict(reader.summary.rejected)}"
     assert not reader.summary.rejected, f"{key}: good rows were rejected: {dict(reader.summary.rejected)}"
@@ -202,7 +210,7 @@ def _rows_of_file(
     return Columns(times, np.concatenate([piece.values for piece in pieces], axis=1))
 
 
-_SAYS_NO: Mapping[str, tuple[object, object]] = {
+_ERROR_VALUES: Mapping[str, tuple[object, object]] = {
     # name of a field: its value in an error if it is a number, and if it is text
     "code": (50011, "50011"),
     "retCode": (10006, "10006"),
@@ -238,19 +246,19 @@ def errors_inside(body: bytes) -> Iterator[bytes]:
     good = json.loads(body)
     if (
         isinstance(good, dict)
-        and (changed := {name: _no(name, value) for name, value in good.items()}) != good
+        and (changed := {name: _with_error_value(name, value) for name, value in good.items()}) != good
     ):
-        codes = {name for name in good if name in _SAYS_NO or isinstance(good[name], bool)}
+        codes = {name for name in good if name in _ERROR_VALUES or isinstance(good[name], bool)}
         if codes:
             yield json.dumps({name: _emptied(value) for name, value in changed.items()}).encode()
 
 
-def _no(name: str, value: object) -> object:
+def _with_error_value(name: str, value: object) -> object:
     if isinstance(value, bool):
         return not value
     if name == "s" and value != "ok":
         return value  # a symbol
-    number, text = _SAYS_NO.get(name, (value, value))
+    number, text = _ERROR_VALUES.get(name, (value, value))
     return text if isinstance(value, str) else number if isinstance(value, int | type(None)) else value
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from marketfetch.decoding.layouts import Decoded, excerpt, parse_json
+from marketfetch.decoding.layouts import DecodedRows, excerpt, parse_json
 from marketfetch.decoding.validation import check_rows
 from marketfetch.errors import ConfigurationError, DecodeError, FetchError
 from marketfetch.planning.paginators import CursorPaginator
@@ -60,21 +60,21 @@ def _rows_outside(part: Slice, times: Sequence[int]) -> str:
     """Return a message that names the wrong end of the window and the remedy."""
     span, step = part.span, max(part.series.interval.typical, 1000)
     early, late = ([t for t in times if t < span.start], [t for t in times if t >= span.end])
-    said = []
+    problems = []
     if late and max(late) < span.end + step:
-        said.append("the exchange's end is inclusive: send part.span.end - 1")
+        problems.append("the exchange's end is inclusive: send part.span.end - 1")
     elif late:
-        said.append(f"such as {format_utc(max(late))}: {_NOT_THE_WINDOW.format('end')}")
+        problems.append(f"such as {format_utc(max(late))}: {_NOT_THE_WINDOW.format('end')}")
     if early and min(early) >= span.start - step:
-        said.append(
+        problems.append(
             "rows come from before the start: send part.span.start, or one less where it is exclusive"
         )
     elif early:
-        said.append(f"such as {format_utc(min(early))}: {_NOT_THE_WINDOW.format('start')}")
-    return f"rows from outside of {span}: {'; '.join(said)}"
+        problems.append(f"such as {format_utc(min(early))}: {_NOT_THE_WINDOW.format('start')}")
+    return f"rows from outside of {span}: {'; '.join(problems)}"
 
 
-def rejected_message(decoded: Decoded, part: Slice) -> str | None:
+def rejected_message(decoded: DecodedRows, part: Slice) -> str | None:
     """Return why good rows were rejected and what to mend; None if none was."""
     times = decoded.columns.times
     if len(times) and 0 < times.max() < _SECONDS_UNTIL:
@@ -91,8 +91,8 @@ def rejected_message(decoded: Decoded, part: Slice) -> str | None:
         "unfinished": lambda: "rows are not closed: is `confirm` the place of a flag that is 1 at last?",
         "undecodable": lambda: f"a value is no number: {[row.raw for row in decoded.broken][:1]}",
     }
-    said = [reasons[reason]() for reason in rejected if reason in reasons]
-    return f"good rows were rejected: {rejected} for {part}: {'; '.join(said)}"
+    problems = [reasons[reason]() for reason in rejected if reason in reasons]
+    return f"good rows were rejected: {rejected} for {part}: {'; '.join(problems)}"
 
 
 def no_rows_message(part: Slice, request: Request) -> str:
@@ -120,38 +120,38 @@ def _off_the_grid(part: Slice, times: NDArray[np.int64]) -> str:
     return f"{shown}: are the field of the time, its unit and the name of {interval.name} in intervals right?"
 
 
-def _impossible(decoded: Decoded, part: Slice) -> str:
+def _impossible(decoded: DecodedRows, part: Slice) -> str:
     """Name the columns because of which rows cannot be true."""
     names, values = part.series.dataset.names, decoded.columns.values
     by_name = dict(zip(names, values, strict=True))
     optional = {column.name for column in part.series.dataset.columns if column.optional}
-    said = [
+    problems = [
         f"{name} is NULL: map it in the layout, and check the spelling of its field"
         for name, line in by_name.items()
         if np.isnan(line).any() and (name not in optional or len(optional) == len(names))
     ]
-    said += [f"{name} is infinite or NaN" for name, line in by_name.items() if np.isinf(line).any()]
+    problems += [f"{name} is infinite or NaN" for name, line in by_name.items() if np.isinf(line).any()]
     if {"high", "low"} <= by_name.keys():
         low, high = by_name["low"], by_name["high"]
         if (high < low).any():
-            said.append("high is below low: are they swapped?")
+            problems.append("high is below low: are they swapped?")
         else:
-            said += [
+            problems += [
                 f"{name} is outside of low and high: is each column mapped to its own field?"
                 for name in ("open", "close")
                 if ((by_name[name] < low) | (by_name[name] > high)).any()
             ]
-    said += [f"{name} is negative" for name, line in by_name.items() if (line < 0).any()]
+    problems += [f"{name} is negative" for name, line in by_name.items() if (line < 0).any()]
     whole = [column.name for column in part.series.dataset.columns if column.integer]
-    said += [
+    problems += [
         f"{name} is no whole number: is it mapped to its own field?"
         for name in whole
         if (by_name[name] % 1 > 0).any()
     ]
-    return "; ".join(said)
+    return "; ".join(problems)
 
 
-def same_values_message(decoded: Decoded, part: Slice) -> str | None:
+def same_values_message(decoded: DecodedRows, part: Slice) -> str | None:
     """Return which two columns have the same value in every row, as if both read one field; else None."""
     names, values = part.series.dataset.names, decoded.columns.values
     if values.shape[1] < _MIN_ROWS_TO_COMPARE:
@@ -168,7 +168,7 @@ def same_values_message(decoded: Decoded, part: Slice) -> str | None:
     return None
 
 
-def swapped_prices_message(decoded: Decoded, part: Slice) -> str | None:
+def swapped_prices_message(decoded: DecodedRows, part: Slice) -> str | None:
     """Return that open and close are swapped, if candles then follow on each other far better; else None."""
     names, order = part.series.dataset.names, np.argsort(decoded.columns.times)
     if len(order) < _MIN_ROWS_TO_COMPARE or not {"open", "close"} <= {*names}:

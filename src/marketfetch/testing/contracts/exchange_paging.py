@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from marketfetch.decoding.layouts import Decoded
+from marketfetch.decoding.layouts import DecodedRows
 from marketfetch.decoding.validation import validate_page
 from marketfetch.protocols import Paginator
 from marketfetch.sources import Endpoint
@@ -34,7 +34,6 @@ class FetchedAll:
     columns: Columns
     coverage: Coverage
     lost: SpanSet
-    requests: int
 
 
 def fetch_all(
@@ -56,7 +55,7 @@ def fetch_all(
         coverage |= settled.coverage
         lost |= settled.given_up
         pending += settled.remaining
-    return FetchedAll(Columns.join(pages), coverage, lost - coverage.covered, requests)
+    return FetchedAll(Columns.join(pages), coverage, lost - coverage.covered)
 
 
 @attrs.define(eq=False)
@@ -88,7 +87,7 @@ class AdversarialServer:
         most = min(self.cap, part.rows)
         given = inside[-most:] if self.newest else inside[:most]
         lie = (self._cut, self._empty, self._hole, self._useless_answer, self._mixed)[self.choose(5)]
-        return validate_page(Decoded(_columns(part, lie(part, inside, given))), part)
+        return validate_page(DecodedRows(_columns(part, lie(part, inside, given))), part)
 
     def _cut(self, part: Slice, inside: NDArray[np.int64], given: NDArray[np.int64]) -> NDArray[np.int64]:
         kept = 1 + self.choose(max(1, len(given)))

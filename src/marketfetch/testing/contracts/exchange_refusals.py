@@ -18,8 +18,8 @@ from marketfetch.testing.contracts.exchange_cases import (
     FIXED_NOW,
     check_refusal,
     errors_inside,
-    judged,
     response,
+    result_of_raise_for_error,
 )
 from marketfetch.testing.contracts.exchange_messages import naming_raw_errors
 from marketfetch.testing.contracts.exchange_subject import ExchangeUnderTest
@@ -59,7 +59,7 @@ class RefusalContract(ExchangeUnderTest):
         for case in self.cases(endpoint):
             for body in errors_inside(case.body):
                 try:
-                    returned = judged(exchange, response(200, body))
+                    returned = result_of_raise_for_error(exchange, response(200, body))
                     assert returned is None, f"raise_for_error returned {returned!r}: raise it"
                     decoded = self.decode(endpoint, body, case.part)
                 except FetchError:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from marketfetch.adapter_checks.results import check_next_request, check_request, check_requests
-from marketfetch.decoding.layouts import Decoded
+from marketfetch.decoding.layouts import DecodedRows
 from marketfetch.decoding.validation import validate_page
 from marketfetch.errors import AdapterError, FetchError, wrong_kind
 from marketfetch.exchange import Exchange
@@ -144,7 +144,7 @@ class ExchangeUnderTest:
         with naming_raw_errors(place, part, "it has part.series, part.span and part.rows; see help(Slice)"):
             return check_request(place, endpoint.request(part))
 
-    def decode(self, endpoint: Endpoint, body: bytes, part: Slice) -> Decoded:
+    def decode(self, endpoint: Endpoint, body: bytes, part: Slice) -> DecodedRows:
         """Return the decoded answer; AdapterError if its columns are not those of the dataset."""
         return decode_with(endpoint, body, part)
 

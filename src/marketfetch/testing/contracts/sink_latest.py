@@ -28,7 +28,7 @@ class LatestContract:
 
     def test_37_the_newest_rows_are_the_end_of_all_rows(self, store: Store) -> None:
         """Sorted by time, of each series asked for; fewer where there are fewer."""
-        finder, series, other = _finding(store), series_of(), series_of(dataset="funding_rate")
+        finder, series, other = _latest_store(store), series_of(), series_of(dataset="funding_rate")
         for first in (0, _MONTH, 3 * _MONTH):  # the last part is newest, and was not written last
             write(store, batch_of(series, range(first, first + 7)))
         write(store, batch_of(series, range(20, 25)), batch_of(other, [0, 480]))
@@ -43,12 +43,12 @@ class LatestContract:
         """Whether the store knows the series or not."""
         empty, unknown = series_of(), series_of(symbol="ETHUSDT")
         write(store, batch_without_rows(empty, empty=[minutes(0, 60)]))
-        for series, rows in _finding(store).latest([empty, unknown], 10).items():
+        for series, rows in _latest_store(store).latest([empty, unknown], 10).items():
             same(rows, Columns.empty(series.dataset))
 
     def test_39_the_series_are_those_of_the_ledger(self, store: Store) -> None:
         """An empty store has none; a series whose coverage was forgotten is not one of them."""
-        finder, series = _finding(store), series_of(symbol="币安/人生 'x'")
+        finder, series = _latest_store(store), series_of(symbol="币安/人生 'x'")
         assert list(finder.series()) == []
         write(store, batch_of(series, range(3)), batch_of(series_of(interval="1h"), [0]))
         assert set(finder.series()) == set(store.ledger()) == {series, series_of(interval="1h")}
@@ -57,7 +57,7 @@ class LatestContract:
             assert set(finder.series()) == {series_of(interval="1h")}
 
 
-def _finding(store: Store) -> SupportsLatest:
+def _latest_store(store: Store) -> SupportsLatest:
     if not isinstance(store, SupportsLatest):
         pytest.skip("this store has no latest()")
     return store

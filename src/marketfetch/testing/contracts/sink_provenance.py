@@ -36,7 +36,7 @@ class ProvenanceContract:
 
     def test_32_the_files_of_rows_are_known_with_the_rows(self, store: Store, place: Path) -> None:
         """One entry for each file, sorted by span, of this series alone; rows of an API add none."""
-        keeper, series, other = _keeping(store), series_of(), series_of(symbol="ETHUSDT")
+        keeper, series, other = _provenance_store(store), series_of(), series_of(symbol="ETHUSDT")
         late, early = _file('b\'s "2".zip', 60, 120), _file("数据/a.zip", 0, 60)
         write(store, _from_file(series, late), _from_file(series, early), _from_file(other, early))
         write(store, batch_of(series, range(120, 130)), _from_file(series_of(interval="1h"), None))
@@ -45,11 +45,11 @@ class ProvenanceContract:
         assert list(keeper.provenance(series_of(symbol="XRPUSDT"))) == []
         assert list(keeper.provenance(series_of(interval="1h"))) == []
         if self.lasting:
-            assert list(_keeping(self.make_store(place)).provenance(series)) == [early, late]
+            assert list(_provenance_store(self.make_store(place)).provenance(series)) == [early, late]
 
     def test_33_a_file_that_was_issued_anew_replaces_its_entry(self, store: Store) -> None:
         """Batches of one file have one entry; the same batch again changes nothing."""
-        keeper, series, other = _keeping(store), series_of(), _file("b.zip", 60, 120)
+        keeper, series, other = _provenance_store(store), series_of(), _file("b.zip", 60, 120)
         first = _file("a.zip", 0, 60)
         again = attrs.evolve(first, size=7, modified=first.modified + 1, digest="0b" * 32, verified=False)
         write(store, _from_file(series, first), _from_file(series, other), _from_file(series, first))
@@ -60,7 +60,7 @@ class ProvenanceContract:
 
     def test_34_a_file_without_rows_is_known(self, store: Store) -> None:
         """A file may tell that moments are empty, also beside rows that were stored before."""
-        keeper, series = _keeping(store), series_of()
+        keeper, series = _provenance_store(store), series_of()
         empty = [_file("a.zip", 0, 60), _file("b.zip", 60, 120)]
         for number, entry in enumerate(empty):
             if number:
@@ -72,7 +72,7 @@ class ProvenanceContract:
     @pytest.mark.parametrize("rows", [False, True])
     def test_35_a_file_is_forgotten_with_its_whole_span(self, store: Store, *, rows: bool) -> None:
         """A file of which a part is forgotten stays known, with or without its rows."""
-        keeper, series, other = _keeping(store), series_of(), series_of(dataset="mark_price")
+        keeper, series, other = _provenance_store(store), series_of(), series_of(dataset="mark_price")
         if not isinstance(store, SupportsForget):
             pytest.skip("this store cannot forget")
         files = [_file(f"{hour}.zip", 60 * hour, 60 * hour + 60) for hour in range(4)]
@@ -87,7 +87,7 @@ class ProvenanceContract:
 
     def test_36_what_is_known_of_many_files_is_kept(self, store: Store) -> None:
         """Years of daily files are a thousand entries."""
-        keeper, series = _keeping(store), series_of(interval="1h")
+        keeper, series = _provenance_store(store), series_of(interval="1h")
         files = [_file(f"{day:04}.zip", 1440 * day, 1440 * day + 1440) for day in range(300)]
         write(
             store,
@@ -99,7 +99,7 @@ class ProvenanceContract:
             assert list(keeper.provenance(series)) == files[299:]
 
 
-def _keeping(store: Store) -> SupportsProvenance:
+def _provenance_store(store: Store) -> SupportsProvenance:
     if not isinstance(store, SupportsProvenance):
         pytest.skip("this store keeps no provenance")
     return store

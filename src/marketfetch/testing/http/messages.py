@@ -8,8 +8,9 @@ from urllib.parse import parse_qsl
 from wsgiref.handlers import format_date_time
 
 import attrs
+import msgspec
 
-__all__ = ["ServerReply", "ServerRequest", "format_http_date", "part_of"]
+__all__ = ["ServerReply", "ServerRequest", "format_http_date", "html_reply", "json_reply", "part_of"]
 
 
 def format_http_date(ms: int) -> str:
@@ -52,6 +53,17 @@ class ServerReply:
     status: int
     body: bytes
     headers: Mapping[str, str] = attrs.field(factory=dict)
+
+
+def json_reply(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> ServerReply:
+    """Return a reply with JSON; `content` may be `msgspec.Raw`."""
+    named = {"Content-Type": "application/json", **(headers or {})}
+    return ServerReply(status, msgspec.json.encode(content), named)
+
+
+def html_reply(status: int, page: bytes, **headers: str) -> ServerReply:
+    """Return a reply with a page of HTML, which is what a proxy or a CDN sends."""
+    return ServerReply(status, page, {"Content-Type": "text/html", **headers})
 
 
 def part_of(reply: ServerReply, asked: str) -> ServerReply:

@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.testing.markets.decimal_text import Column, FixedPointColumn
+from marketfetch.testing.markets.decimal_text import FixedPointColumn, RenderedColumn
 from marketfetch.testing.markets.market import Market, MarketInstrument, MarketRows, Window
 from marketfetch.values.intervals import Interval
 
@@ -49,7 +49,7 @@ class CoinMarginedMarket:
     def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> MarketRows:
         """Return the rows of a series; taker volume has `buy_contracts` and `sell_contracts`, too."""
         table = self.market.rows(dataset, symbol, interval, window)
-        column, changed = table.columns, dict[str, Column]()
+        column, changed = table.columns, dict[str, RenderedColumn]()
         if dataset == "ohlcv":
             for base, quote in (("volume", "quote_volume"), ("taker_buy_volume", "taker_buy_quote_volume")):
                 changed |= {base: self._contracts(symbol, column[quote].floats()), quote: column[base]}

@@ -14,7 +14,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Column", "FixedPointColumn", "TextColumn", "write_rows"]
+__all__ = ["FixedPointColumn", "RenderedColumn", "TextColumn", "write_rows"]
 
 _Cells: TypeAlias = NDArray[np.uint32]
 _CELL = 4
@@ -36,7 +36,7 @@ _FRACTION = tuple(_table([f"{n:0{digits}}" for n in range(10**digits)]) for digi
 _SIGN = _table(["", "-"])
 
 
-class Column(Protocol):
+class RenderedColumn(Protocol):
     """One column of a table: numbers, and the exact text that an exchange sends for them."""
 
     def cells(self) -> _Cells:
@@ -47,11 +47,11 @@ class Column(Protocol):
         """Return what `float(text)` gives for every row, bit for bit; NaN for empty text."""
         ...
 
-    def take(self, rows: slice | NDArray[np.int64]) -> Column:
+    def take(self, rows: slice | NDArray[np.int64]) -> RenderedColumn:
         """Return the given rows, in the given order."""
         ...
 
-    def ending_like(self, other: Column) -> Column:
+    def with_last_value_of(self, other: RenderedColumn) -> RenderedColumn:
         """Return the column with the last value of another column of the same kind in its last row."""
         ...
 
@@ -80,7 +80,7 @@ class FixedPointColumn:
     def take(self, rows: slice | NDArray[np.int64]) -> FixedPointColumn:
         return FixedPointColumn(self.values[rows], self.places)
 
-    def ending_like(self, other: Column) -> FixedPointColumn:
+    def with_last_value_of(self, other: RenderedColumn) -> FixedPointColumn:
         if not isinstance(other, FixedPointColumn) or other.places != self.places:
             raise TypeError("only a column with the same count of decimals can lend its last value")
         return FixedPointColumn(np.append(self.values[:-1], other.values[-1]), self.places)
@@ -110,13 +110,13 @@ class TextColumn:
     def take(self, rows: slice | NDArray[np.int64]) -> TextColumn:
         return TextColumn(self.values[rows])
 
-    def ending_like(self, other: Column) -> TextColumn:
+    def with_last_value_of(self, other: RenderedColumn) -> TextColumn:
         if not isinstance(other, TextColumn):
             raise TypeError("only another column of recorded text can lend its last value")
         return TextColumn(np.append(self.values[:-1], other.values[-1:]))
 
 
-def write_rows(count: int, *parts: str | Column) -> bytes:
+def write_rows(count: int, *parts: str | RenderedColumn) -> bytes:
     """Write `count` rows, each made of the parts in order; a part is a text for all rows, or a column.
 
     >>> whole, cents = FixedPointColumn(np.array([5, 12345])), FixedPointColumn(np.array([-5, 170]), 2)

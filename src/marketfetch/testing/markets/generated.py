@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.testing.markets.decimal_text import Column, FixedPointColumn
+from marketfetch.testing.markets.decimal_text import FixedPointColumn, RenderedColumn
 from marketfetch.testing.markets.market import MarketInstrument, MarketRows, Window
 from marketfetch.testing.markets.noise import PriceFunction, hash_key, random_ints
 from marketfetch.testing.markets.statistics import funding_events, statistics
@@ -62,10 +62,9 @@ class GeneratedMarket:
         key = hash_key(self._seed, dataset, symbol, interval.name)
         if dataset == "funding_rate":
             return funding_events(instrument, key, self._price(symbol), window)
-        if dataset not in _CANDLES:
-            opens = window.opens(interval, instrument.existing(interval, self._gaps))
-            return statistics(dataset, opens, key, self._price(symbol))
         opens = window.opens(interval, instrument.existing(interval, self._gaps))
+        if dataset not in _CANDLES:
+            return statistics(dataset, opens, key, self._price(symbol))
         if dataset == "ohlcv":
             return _traded(opens, interval, key, self._price(symbol))
         level = self._premium(symbol) if dataset == "premium_index" else self._mark(dataset, symbol)
@@ -112,7 +111,7 @@ def _ends(opens: NDArray[np.int64], interval: Interval) -> NDArray[np.int64]:
     return np.array([interval.shift(int(time), 1) for time in opens], np.int64)
 
 
-def _decimals(columns: Mapping[str, NDArray[np.int64]], places: int) -> dict[str, Column]:
+def _decimals(columns: Mapping[str, NDArray[np.int64]], places: int) -> dict[str, RenderedColumn]:
     return {name: FixedPointColumn(column, places) for name, column in columns.items()}
 
 
@@ -134,7 +133,7 @@ def _traded(opens: NDArray[np.int64], interval: Interval, key: int, level: Price
     taken = (lots * (share + 1) + 255) >> 8
     lot_places = max(0, 4 - level.places)
     turnover_places = lot_places + level.places
-    volumes: dict[str, Column] = {
+    volumes: dict[str, RenderedColumn] = {
         "volume": FixedPointColumn(lots, lot_places),
         "quote_volume": FixedPointColumn(lots * traded_at, turnover_places),
         "trades": FixedPointColumn(np.minimum(lots, 1 + count)),

@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.testing.markets.decimal_text import Column, FixedPointColumn
+from marketfetch.testing.markets.decimal_text import FixedPointColumn, RenderedColumn
 from marketfetch.values.intervals import Interval
 from marketfetch.values.spans import Span, SpanSet
 
@@ -116,7 +116,7 @@ class MarketRows:
     """Rows of one series: sorted times (UTC ms, shape (n,)) and the columns of their values."""
 
     times: NDArray[np.int64]
-    columns: Mapping[str, Column]
+    columns: Mapping[str, RenderedColumn]
 
     def __len__(self) -> int:
         return len(self.times)
@@ -144,7 +144,9 @@ class MarketRows:
         still = {"high": "open", "low": "open", "close": "open"}
         if "volume" in known:
             still |= {"volume": "taker_buy_volume", "quote_volume": "taker_buy_quote_volume"}
-        columns = {name: column.ending_like(known[still.get(name, name)]) for name, column in known.items()}
+        columns = {
+            name: column.with_last_value_of(known[still.get(name, name)]) for name, column in known.items()
+        }
         if isinstance(trades := known.get("trades"), FixedPointColumn) and not columns["volume"].floats()[-1]:
             columns["trades"] = FixedPointColumn(np.append(trades.values[:-1], 0))
         return MarketRows(self.times, columns)

@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.testing.markets.decimal_text import Column, FixedPointColumn, TextColumn
+from marketfetch.testing.markets.decimal_text import FixedPointColumn, RenderedColumn, TextColumn
 from marketfetch.testing.markets.generated import GeneratedMarket
 from marketfetch.testing.markets.market import MarketInstrument, MarketRows, Window
 from marketfetch.values.intervals import Interval
@@ -21,8 +21,16 @@ from marketfetch.values.intervals import Interval
 __all__ = ["ReplayedMarket"]
 
 _FILE = re.compile(r"(?P<symbol>.+)-(?P<interval>\d+[mhdwM])-\d{4}-\d{2}(-\d{2})?\.csv(\.gz)?")
-_PRICES = {"open": 1, "high": 2, "low": 3, "close": 4}
-_FLOW = {"volume": 5, "quote_volume": 7, "taker_buy_volume": 9, "taker_buy_quote_volume": 10}
+_DECIMALS = {
+    "open": 1,
+    "high": 2,
+    "low": 3,
+    "close": 4,
+    "volume": 5,
+    "quote_volume": 7,
+    "taker_buy_volume": 9,
+    "taker_buy_quote_volume": 10,
+}
 _TRADES = 8
 _FIELDS = 12
 _Key = tuple[str, str, str]
@@ -45,20 +53,18 @@ class ReplayedMarket:
         folder: str | Path,
         *,
         symbols: Iterable[str] | None = None,
-        others: Mapping[str, str | Path] | None = None,
         seed: int = 0,
     ) -> Self:
         """Read `SYMBOL-1m-YYYY-MM.csv` or `.csv.gz` files: Binance's twelve kline fields, header or not.
 
-        `folder` holds the dataset ohlcv; `others` may name folders of other datasets, such as
-        `{"premium_index": …}`. `symbols` selects the symbols to read, by default all. The first recorded
-        candle is the listing date of an instrument. Raises ValueError if no file is found.
+        `symbols` selects the symbols to read, by default all. The first recorded candle is the listing date
+        of an instrument. Raises ValueError if no file is found.
         """
         wanted = None if symbols is None else set(symbols)
-        recorded: dict[_Key, MarketRows] = {}
-        for dataset, place in {"ohlcv": folder, **(others or {})}.items():
-            for (symbol, interval), rows in _read(Path(place), wanted).items():
-                recorded[dataset, symbol, interval] = _table(rows, flow=dataset == "ohlcv")
+        recorded: dict[_Key, MarketRows] = {
+            ("ohlcv", symbol, interval): _table(rows)
+            for (symbol, interval), rows in _read(Path(folder), wanted).items()
+        }
         starts: dict[str, int] = {}
         for (_, symbol, _), table in recorded.items():
             starts[symbol] = min(starts.get(symbol, int(table.times[0])), int(table.times[0]))
@@ -93,15 +99,15 @@ def _read(folder: Path, wanted: set[str] | None) -> dict[tuple[str, str], list[b
     return lines
 
 
-def _table(lines: list[bytes], *, flow: bool) -> MarketRows:
+def _table(lines: list[bytes]) -> MarketRows:
     fields = np.array(b",".join(lines).split(b",")).reshape(len(lines), _FIELDS)
     times: NDArray[np.int64] = fields[:, 0].astype(np.int64)
     order = np.unique(times, return_index=True)[1]
     fields = fields[order]
-    names = {**_PRICES, **(_FLOW if flow else {})}
-    columns: dict[str, Column] = {name: TextColumn(_narrow(fields[:, at])) for name, at in names.items()}
-    if flow:
-        columns["trades"] = FixedPointColumn(fields[:, _TRADES].astype(np.int64))
+    columns: dict[str, RenderedColumn] = {
+        name: TextColumn(_narrow(fields[:, at])) for name, at in _DECIMALS.items()
+    }
+    columns["trades"] = FixedPointColumn(fields[:, _TRADES].astype(np.int64))
     return MarketRows(times[order], columns)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import attrs
 import numpy as np
 
-from marketfetch.testing.markets.decimal_text import Column, FixedPointColumn
+from marketfetch.testing.markets.decimal_text import FixedPointColumn, RenderedColumn
 from marketfetch.testing.markets.market import Market, MarketInstrument, MarketRows, Window
 from marketfetch.values.intervals import Interval
 
@@ -44,7 +44,7 @@ class RevisingMarket:
             return table
         fresh = table.times >= interval.floor(self.now() - self.settling)
         opened = table.columns["open"]
-        columns: dict[str, Column] = dict(table.columns)
+        columns: dict[str, RenderedColumn] = dict(table.columns)
         for name in ("high", "low", "close"):
             final = columns[name]
             if isinstance(opened, FixedPointColumn) and isinstance(final, FixedPointColumn):

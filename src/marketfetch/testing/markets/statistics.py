@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.testing.markets.decimal_text import Column, FixedPointColumn, TextColumn
+from marketfetch.testing.markets.decimal_text import FixedPointColumn, RenderedColumn, TextColumn
 from marketfetch.testing.markets.market import MarketInstrument, MarketRows, Window
 from marketfetch.testing.markets.noise import PriceFunction, random_ints
 from marketfetch.values.intervals import Interval
@@ -41,7 +41,7 @@ def funding_events(
         "" if none else f"{mark / 10**price.places:.8f}"
         for mark, none in zip(price.at(grid), unmarked, strict=True)
     ]
-    columns: dict[str, Column] = {
+    columns: dict[str, RenderedColumn] = {
         "funding_rate": FixedPointColumn(np.where(special, rates[rows] // 3 + 1, rates[rows]), 8),
         "mark_price": TextColumn(np.array(marks or [""], np.bytes_)[rows] if marks else np.empty(0, "S4")),
         "special": FixedPointColumn(special.astype(np.int64)),

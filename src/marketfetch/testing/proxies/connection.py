@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import attrs
@@ -13,33 +13,15 @@ import httptools
 
 from marketfetch.testing.http.server import reset
 
-__all__ = ["BUFFER", "ProxyConnection", "ProxyState"]
+if TYPE_CHECKING:  # which imports this module
+    from marketfetch.testing.proxies.local_proxy import LocalProxy
+
+__all__ = ["BUFFER", "ProxyConnection"]
 
 BUFFER = 2**20
 _CHUNK = 2**18
 _DRIP = 4096
 _DRIP_PAUSE = 0.05
-
-
-class ProxyState(Protocol):
-    """The attributes of a proxy that its connections read at every step."""
-
-    @property
-    def mode(self) -> str: ...
-
-    @property
-    def source(self) -> str: ...
-
-    @property
-    def credentials(self) -> tuple[str, str] | None: ...
-
-    async def changed(self) -> None:
-        """Wait until the mode changes."""
-        ...
-
-    def count_request(self) -> None: ...
-
-    def count_tunnel(self) -> None: ...
 
 
 @attrs.frozen
@@ -94,7 +76,7 @@ class _Upstream:
 class ProxyConnection:
     """Serves one client until either side closes its connection."""
 
-    def __init__(self, proxy: ProxyState, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, proxy: LocalProxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._proxy = proxy
         self._reader = reader
         self._writer = writer
@@ -124,7 +106,7 @@ class ProxyConnection:
         if self._writer.transport.is_closing():
             return False
         if self._proxy.mode == "demand_credentials" or not self._authorised(head):
-            await self._say(
+            await self._send_status(
                 407, "Proxy Authentication Required", 'Proxy-Authenticate: Basic realm="proxy"\r\n'
             )
             return True
@@ -139,7 +121,7 @@ class ProxyConnection:
         expected = base64.b64encode(":".join(self._proxy.credentials).encode()).decode()
         return head.headers.get("proxy-authorization") == f"Basic {expected}"
 
-    async def _say(self, status: int, phrase: str, headers: str = "") -> None:
+    async def _send_status(self, status: int, phrase: str, headers: str = "") -> None:
         self._writer.write(f"HTTP/1.1 {status} {phrase}\r\n{headers}Content-Length: 0\r\n\r\n".encode())
         await self._writer.drain()
 
@@ -154,7 +136,7 @@ class ProxyConnection:
                 host, port, limit=BUFFER, local_addr=(self._proxy.source, 0)
             )
         except OSError:
-            await self._say(502, "Bad Gateway")
+            await self._send_status(502, "Bad Gateway")
             return None
         self._upstream = _Upstream((host, port), reader, writer)
         return self._upstream
@@ -162,7 +144,7 @@ class ProxyConnection:
     async def _forward(self, head: _Head) -> bool:
         url = urlsplit(head.target)
         if url.hostname is None:
-            await self._say(400, "Bad Request")
+            await self._send_status(400, "Bad Request")
             return False
         upstream = await self._connect(url.hostname, url.port or 80)
         if upstream is None:

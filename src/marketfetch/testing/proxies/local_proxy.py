@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 from typing import Self, overload
 
 from marketfetch.testing.http.background_loop import BackgroundLoop
@@ -65,7 +64,7 @@ class LocalProxy:
         self._background = background or BackgroundLoop(f"local-proxy-{name}")
         self._server: asyncio.Server | None = None
         self._port = 0
-        self._relays: dict[ProxyConnection, asyncio.Task[None]] = {}
+        self._connections: dict[ProxyConnection, asyncio.Task[None]] = {}
         self._mode_changed = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -100,9 +99,7 @@ class LocalProxy:
         self._background.run(self._listen())
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._background.run(self._stop_listening())
         self._port = 0
         if self._own_thread:
@@ -130,9 +127,9 @@ class LocalProxy:
         if self._server is not None:
             server, self._server = self._server, None
             await stop_accepting(server)
-        tasks = list(self._relays.values())
-        for relay, task in tuple(self._relays.items()):
-            relay.close()
+        tasks = list(self._connections.values())
+        for connection, task in tuple(self._connections.items()):
+            connection.close()
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         # One iteration of the loop, in which the transports close their sockets.
@@ -149,14 +146,14 @@ class LocalProxy:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        relay = ProxyConnection(self, reader, writer)
-        task = asyncio.get_running_loop().create_task(relay.serve())
-        self._relays[relay] = task
-        task.add_done_callback(lambda _: self._ended(relay))
+        connection = ProxyConnection(self, reader, writer)
+        task = asyncio.get_running_loop().create_task(connection.serve())
+        self._connections[connection] = task
+        task.add_done_callback(lambda _: self._ended(connection))
 
-    def _ended(self, relay: ProxyConnection) -> None:
-        relay.close()  # a task cancelled before its start has closed nothing
-        self._relays.pop(relay, None)
+    def _ended(self, connection: ProxyConnection) -> None:
+        connection.close()  # a task cancelled before its start has closed nothing
+        self._connections.pop(connection, None)
 
 
 class LocalProxies(Sequence[LocalProxy]):
@@ -202,11 +199,9 @@ class LocalProxies(Sequence[LocalProxy]):
             proxy.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for proxy in self._proxies:
-            proxy.__exit__(kind, error, trace)
+            proxy.__exit__(*error)
         self._background.stop()
 
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from marketfetch.testing.http.messages import ServerReply, ServerRequest
 from marketfetch.testing.markets.coin_margined import CoinMarginedMarket, contract_worth
-from marketfetch.testing.markets.decimal_text import Column, FixedPointColumn, write_rows
+from marketfetch.testing.markets.decimal_text import FixedPointColumn, RenderedColumn, write_rows
 from marketfetch.testing.markets.market import Market, MarketInstrument, MarketRows, Window
 from marketfetch.testing.venues.binance_common import (
     BinanceVenue,
@@ -52,13 +52,13 @@ class BinanceCoinmVenue(BinanceVenue):
     def __init__(self, market: CoinMarginedMarket, rules: LimitRules, klines: KlineSource) -> None:
         candles = KlineRules(klines, _kline_window, _contract)
         routes = {
-            **kline_routes("/dapi/v1", rules.coinm, rules, candles),
+            **kline_routes("/dapi/v1", rules.futures, rules, candles),
             **{
-                path: Route(partial(_statistic, dataset), lambda _: RequestCost(rules.coinm_statistics, 1))
+                path: Route(partial(_statistic, dataset), lambda _: RequestCost(rules.futures_statistics, 1))
                 for path, dataset in _STATISTICS.items()
             },
-            "/dapi/v1/fundingRate": Route(_funding, lambda _: RequestCost(rules.coinm, 1)),
-            **usual_routes("/dapi/v1", rules.coinm, 1, _symbol_info),
+            "/dapi/v1/fundingRate": Route(_funding, lambda _: RequestCost(rules.futures, 1)),
+            **usual_routes("/dapi/v1", rules.futures, 1, _symbol_info),
         }
         super().__init__(market, routes)
 
@@ -120,7 +120,7 @@ def _statistic(dataset: str, market: Market, request: ServerRequest, now: int) -
 
 def _statistic_rows(dataset: str, pair: str, table: MarketRows) -> bytes:
     column = table.columns
-    head: list[str | Column]
+    head: list[str | RenderedColumn]
     if dataset == "long_short_ratio":
         head = [f'{{"pair":"{pair}","longShortRatio":"', column["long_short_ratio"], '","longAccount":"']
         head += [column["long_account"], '","shortAccount":"', column["short_account"]]

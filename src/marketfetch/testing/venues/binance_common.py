@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import msgspec
 
-from marketfetch.testing.http.messages import ServerReply, ServerRequest
+from marketfetch.testing.http.messages import ServerReply, ServerRequest, json_reply
 from marketfetch.testing.markets.market import Market, MarketInstrument, Window
 from marketfetch.testing.venues.rate_limiter import Decision, Pool, RequestCost
-from marketfetch.testing.venues.venue import ApiError, Route, RoutedVenue, integer
+from marketfetch.testing.venues.venue import ApiError, Route, Venue, integer
 from marketfetch.values.intervals import Interval
 
 __all__ = [
     "INTERVALS",
+    "SPOT_INTERVALS",
     "BinanceVenue",
     "SymbolInfo",
     "illegal",
     "instrument_of",
     "interval_of",
     "invalid",
-    "json_reply",
     "kline_window",
     "moment",
     "page_limit",
@@ -31,11 +31,12 @@ __all__ = [
 ]
 
 INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M")
+SPOT_INTERVALS = ("1s", *INTERVALS)
 SymbolInfo = Callable[[MarketInstrument, int], Mapping[str, object] | None]
 """Makes the entry of an instrument in the listing; None if the venue does not trade it."""
 
 
-class BinanceVenue(RoutedVenue):
+class BinanceVenue(Venue):
     """A `Venue` made of routes. An ApiError becomes Binance's `{"code": …, "msg": …}`."""
 
     def error(self, refused: ApiError) -> ServerReply:
@@ -86,15 +87,9 @@ def _exchange_info(
     return json_reply({"timezone": "UTC", "serverTime": now, "rateLimits": [limits], "symbols": symbols})
 
 
-def json_reply(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> ServerReply:
-    """Return a JSON reply."""
-    named = {"Content-Type": "application/json", **(headers or {})}
-    return ServerReply(status, msgspec.json.encode(content), named)
-
-
 def rows_reply(rows: bytes) -> ServerReply:
     """Return a reply with an array of rows, each of which ends with a comma."""
-    return ServerReply(200, b"[" + rows[:-1] + b"]", {"Content-Type": "application/json"})
+    return json_reply(msgspec.Raw(b"[" + rows[:-1] + b"]"))
 
 
 def illegal(name: str) -> ApiError:
@@ -142,10 +137,10 @@ def instrument_of(market: Market, request: ServerRequest, name: str = "symbol") 
     return symbol
 
 
-def interval_of(request: ServerRequest, name: str = "interval") -> Interval:
-    """Return the interval; its case matters."""
-    text = required(request, name)
-    if text not in INTERVALS:
+def interval_of(request: ServerRequest, names: Sequence[str] = INTERVALS) -> Interval:
+    """Return the interval, one of `names`; its case matters."""
+    text = required(request, "interval")
+    if text not in names:
         raise ApiError(400, -1120, "Invalid interval.")
     return Interval.parse(text)
 

@@ -8,6 +8,7 @@ from functools import partial
 from marketfetch.testing.http.messages import ServerReply, ServerRequest
 from marketfetch.testing.markets.market import Market, MarketInstrument
 from marketfetch.testing.venues.binance_common import (
+    SPOT_INTERVALS,
     BinanceVenue,
     instrument_of,
     interval_of,
@@ -39,7 +40,7 @@ class BinanceSpotVenue(BinanceVenue):
 def _klines(klines: KlineSource, market: Market, request: ServerRequest, now: int) -> ServerReply:
     symbol = instrument_of(market, request)
     limit = min(page_limit(request, 500), _LARGEST_PAGE)
-    series = KlineSeries("ohlcv", symbol, interval_of(request))
+    series = KlineSeries("ohlcv", symbol, interval_of(request, SPOT_INTERVALS))
     return rows_reply(klines.rows(series, kline_window(request, now, limit), now))
 
 

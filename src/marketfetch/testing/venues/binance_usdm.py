@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from marketfetch.testing.http.messages import ServerReply, ServerRequest
-from marketfetch.testing.markets.decimal_text import Column, FixedPointColumn, write_rows
+from marketfetch.testing.markets.decimal_text import FixedPointColumn, RenderedColumn, write_rows
 from marketfetch.testing.markets.market import Market, MarketInstrument, MarketRows
 from marketfetch.testing.venues.binance_common import (
     BinanceVenue,
@@ -48,13 +48,13 @@ class BinanceUsdmVenue(BinanceVenue):
     def __init__(self, market: Market, rules: LimitRules, klines: KlineSource) -> None:
         candles = KlineRules(klines, kline_window, instrument_of)
         routes = {
-            **kline_routes("/fapi/v1", rules.usdm, rules, candles),
+            **kline_routes("/fapi/v1", rules.futures, rules, candles),
             **{
-                path: Route(partial(_statistic, dataset), lambda _: RequestCost(rules.usdm_statistics, 1))
+                path: Route(partial(_statistic, dataset), lambda _: RequestCost(rules.futures_statistics, 1))
                 for path, dataset in _STATISTICS.items()
             },
             "/fapi/v1/fundingRate": Route(_funding, lambda _: RequestCost(rules.usdm_funding, 1)),
-            **usual_routes("/fapi/v1", rules.usdm, 1, _symbol_info),
+            **usual_routes("/fapi/v1", rules.futures, 1, _symbol_info),
         }
         super().__init__(market, routes)
 
@@ -87,8 +87,8 @@ def _statistic(dataset: str, market: Market, request: ServerRequest, now: int) -
 
 def _statistic_rows(dataset: str, symbol: str, table: MarketRows) -> bytes:
     column = table.columns
-    stamp: list[str | Column] = ['timestamp":', FixedPointColumn(table.times), "},"]
-    head: list[str | Column]
+    stamp: list[str | RenderedColumn] = ['timestamp":', FixedPointColumn(table.times), "},"]
+    head: list[str | RenderedColumn]
     if dataset == "open_interest":
         value = column["open_interest_value"]
         head = [f'{{"symbol":"{symbol}","sumOpenInterest":"', column["open_interest"]]

@@ -7,7 +7,7 @@ from typing import Protocol
 import attrs
 import numpy as np
 
-from marketfetch.testing.markets.decimal_text import Column, FixedPointColumn, write_rows
+from marketfetch.testing.markets.decimal_text import FixedPointColumn, RenderedColumn, write_rows
 from marketfetch.testing.markets.market import Market, MarketRows, Window
 from marketfetch.values.intervals import Interval
 
@@ -60,13 +60,13 @@ def write_klines(table: MarketRows, interval: Interval) -> bytes:
         closes = table.times + (interval.length - 1)
     else:
         closes = np.array([interval.shift(int(time), 1) - 1 for time in table.times], np.int64)
-    prices: list[str | Column] = ["[", FixedPointColumn(table.times), ',"']
+    prices: list[str | RenderedColumn] = ["[", FixedPointColumn(table.times), ',"']
     for name in ("open", "high", "low", "close"):
         prices += [column[name], '","']
     if "volume" not in column:
         # Mark prices have no volume; the count is that of their samples, one every five seconds.
         return write_rows(len(table), *prices, '0",', FixedPointColumn(closes), ',"0",12,"0","0","0"],')
-    flow: list[str | Column] = [
+    flow: list[str | RenderedColumn] = [
         column["volume"],
         '",',
         FixedPointColumn(closes),

@@ -9,11 +9,11 @@ import attrs
 import msgspec
 import numpy as np
 
-from marketfetch.testing.http.messages import ServerReply, ServerRequest
-from marketfetch.testing.markets.decimal_text import Column, FixedPointColumn, write_rows
+from marketfetch.testing.http.messages import ServerReply, ServerRequest, json_reply
+from marketfetch.testing.markets.decimal_text import FixedPointColumn, RenderedColumn, write_rows
 from marketfetch.testing.markets.market import Market, MarketInstrument, MarketRows, Window
 from marketfetch.testing.venues.rate_limiter import Decision, LimitRules, RequestCost
-from marketfetch.testing.venues.venue import Answer, ApiError, Route, RoutedVenue, integer
+from marketfetch.testing.venues.venue import Answer, ApiError, Route, Venue, integer
 from marketfetch.values.intervals import EVENT, Interval
 
 __all__ = ["OkxVenue", "candle_values"]
@@ -57,7 +57,7 @@ def _bar(request: ServerRequest) -> Interval:
     raise ApiError(200, 51000, "Parameter bar error")
 
 
-class OkxVenue(RoutedVenue):
+class OkxVenue(Venue):
     """The routes under `/api/v5`, as a `Venue`.
 
     `BTC-USDT` (spot) and `BTC-USDT-SWAP` are two names for the market's BTCUSDT. A page of
@@ -92,20 +92,16 @@ class OkxVenue(RoutedVenue):
         return {}
 
 
-def _reply(status: int, body: bytes) -> ServerReply:
-    return ServerReply(status, body, {"Content-Type": "application/json"})
-
-
 def _envelope(data: object) -> ServerReply:
-    return _reply(200, msgspec.json.encode({"code": "0", "msg": "", "data": data}))
+    return json_reply({"code": "0", "msg": "", "data": data})
 
 
 def _error(status: int, code: int, message: str) -> ServerReply:
-    return _reply(status, msgspec.json.encode({"code": str(code), "msg": message, "data": []}))
+    return json_reply({"code": str(code), "msg": message, "data": []}, status)
 
 
 def _rows(rows: bytes) -> ServerReply:
-    return _reply(200, b'{"code":"0","msg":"","data":[' + rows[:-1] + b"]}")
+    return _envelope(msgspec.Raw(b"[" + rows[:-1] + b"]"))
 
 
 def _moment(request: ServerRequest, name: str) -> int | None:
@@ -150,7 +146,7 @@ def _candles(most: int, reach: int | None, market: Market, request: ServerReques
     return _rows(_candle_rows(table.unfinished() if forming else table, swap=swap, forming=forming))
 
 
-def candle_values(table: MarketRows, *, swap: bool) -> list[Column]:
+def candle_values(table: MarketRows, *, swap: bool) -> list[RenderedColumn]:
     """Return open, high, low, close and the three volumes; the first one of a swap is in contracts."""
     column = table.columns
     volume, turnover = column["volume"], column["quote_volume"]
@@ -165,7 +161,7 @@ def _candle_rows(table: MarketRows, *, swap: bool, forming: bool) -> bytes:
     confirm = np.ones(len(table), np.int64)
     confirm[-1] -= forming
     table = MarketRows(table.times, {**table.columns, "confirm": FixedPointColumn(confirm)}).newest_first()
-    parts: list[str | Column] = ['["', FixedPointColumn(table.times)]
+    parts: list[str | RenderedColumn] = ['["', FixedPointColumn(table.times)]
     for value in (*candle_values(table, swap=swap), table.columns["confirm"]):
         parts += ['","', value]
     return write_rows(len(table), *parts, '"],')
@@ -184,10 +180,11 @@ def _funding(market: Market, request: ServerRequest, now: int) -> ServerReply:
         np.flatnonzero(table.columns["special"].floats() == 0)[-(window.limit or 0) :]
     ).newest_first()
     rate = table.columns["funding_rate"]
+    forecast = FixedPointColumn(np.rint(rate.floats() * 10**8).astype(np.int64) + 1, 8)
     rows = write_rows(
         len(table),
         '{"formulaType":"withRate","fundingRate":"',
-        rate,
+        forecast,
         '","fundingTime":"',
         FixedPointColumn(table.times),
         f'","instId":"{name}","instType":"SWAP","method":"current_period","realizedRate":"',

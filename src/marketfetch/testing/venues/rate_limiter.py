@@ -88,41 +88,28 @@ class LimitRules:
 
     tiers: Tiers = "documented"
     period_scale: float = 1.0
-    usdm_weight: int = 2400
+    futures_weight: int = 2400
     usdm_funding_calls: int = 500
-    usdm_statistics_calls: int = 1000
-    coinm_weight: int = 2400
-    coinm_statistics_calls: int = 1000
+    futures_statistics_calls: int = 1000
     spot_weight: int = 6000
     ban_after: int = 10
     ban: int = 120_000
 
     @property
-    def usdm(self) -> Pool:
-        """The weight of the futures routes per clock minute."""
-        return Pool("binance-usdm", "weight", self.usdm_weight, self.scaled(60_000))
+    def futures(self) -> Pool:
+        """The weight of the routes of USD-M and COIN-M together, per clock minute."""
+        return Pool("binance-futures", "weight", self.futures_weight, self.scaled(60_000))
 
     @property
     def usdm_funding(self) -> Pool:
-        """The calls of the funding routes per five minutes; they cost no weight."""
-        return Pool("binance-usdm", "funding", self.usdm_funding_calls, self.scaled(300_000), sliding=True)
+        """The calls of USD-M's funding routes per five minutes; they cost no weight."""
+        return Pool("binance-futures", "funding", self.usdm_funding_calls, self.scaled(300_000), sliding=True)
 
     @property
-    def usdm_statistics(self) -> Pool:
-        """The calls of `/futures/data` per five minutes; they cost no weight."""
+    def futures_statistics(self) -> Pool:
+        """The calls of `/futures/data` of both hosts, per five minutes; they cost no weight."""
         window = self.scaled(300_000)
-        return Pool("binance-usdm", "futures-data", self.usdm_statistics_calls, window, sliding=True)
-
-    @property
-    def coinm(self) -> Pool:
-        """The weight of the COIN-M routes per clock minute."""
-        return Pool("binance-coinm", "weight", self.coinm_weight, self.scaled(60_000))
-
-    @property
-    def coinm_statistics(self) -> Pool:
-        """The calls of COIN-M's `/futures/data` per five minutes; they cost no weight."""
-        window = self.scaled(300_000)
-        return Pool("binance-coinm", "futures-data", self.coinm_statistics_calls, window, sliding=True)
+        return Pool("binance-futures", "futures-data", self.futures_statistics_calls, window, sliding=True)
 
     @property
     def spot(self) -> Pool:

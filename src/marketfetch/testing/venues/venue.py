@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 import attrs
 
@@ -11,33 +11,9 @@ from marketfetch.testing.http.messages import ServerReply, ServerRequest
 from marketfetch.testing.markets.market import Market
 from marketfetch.testing.venues.rate_limiter import Decision, RequestCost
 
-__all__ = ["Answer", "ApiError", "Route", "RoutedVenue", "Venue", "integer"]
+__all__ = ["Answer", "ApiError", "Route", "Venue", "integer"]
 
 Answer = Callable[[Market, ServerRequest, int], ServerReply]
-
-
-class Venue(Protocol):
-    """The REST interface of one exchange: functions of the request and the exchange's time (UTC ms)."""
-
-    def serves(self, request: ServerRequest) -> bool:
-        """Return whether a request is meant for this venue."""
-        ...
-
-    def charge(self, request: ServerRequest) -> RequestCost:
-        """Return the cost of a request, which counts even if the answer is an error."""
-        ...
-
-    def answer(self, request: ServerRequest, now: int) -> ServerReply:
-        """Return the correct reply to a request."""
-        ...
-
-    def refuse(self, request: ServerRequest, verdict: Decision, now: int) -> ServerReply:
-        """Return the reply to a request that exceeds a rate limit."""
-        ...
-
-    def rate_limit_headers(self, charge: RequestCost, verdict: Decision) -> Mapping[str, str]:
-        """Return the headers with the client's used weight."""
-        ...
 
 
 @attrs.frozen
@@ -57,28 +33,39 @@ class Route:
     charge: Callable[[ServerRequest], RequestCost]
 
 
-class RoutedVenue:
-    """The part of a `Venue` that follows from its routes, by path."""
+class Venue(ABC):
+    """The REST interface of one exchange: functions of the request and the exchange's time (UTC ms)."""
 
     def __init__(self, market: Market, routes: Mapping[str, Route]) -> None:
         self._market = market
         self._routes = routes
 
     def serves(self, request: ServerRequest) -> bool:
+        """Return whether a request is meant for this venue."""
         return request.path in self._routes
 
     def charge(self, request: ServerRequest) -> RequestCost:
+        """Return the cost of a request, which counts even if the answer is an error."""
         return self._routes[request.path].charge(request)
 
     def answer(self, request: ServerRequest, now: int) -> ServerReply:
+        """Return the correct reply to a request."""
         try:
             return self._routes[request.path].answer(self._market, request, now)
         except ApiError as refused:
             return self.error(refused)
 
+    @abstractmethod
     def error(self, refused: ApiError) -> ServerReply:
         """Return the reply in which the exchange names an error."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def refuse(self, request: ServerRequest, verdict: Decision, now: int) -> ServerReply:
+        """Return the reply to a request that exceeds a rate limit."""
+
+    @abstractmethod
+    def rate_limit_headers(self, charge: RequestCost, verdict: Decision) -> Mapping[str, str]:
+        """Return the headers with the client's used weight."""
 
 
 def integer(text: str | None) -> int | None:

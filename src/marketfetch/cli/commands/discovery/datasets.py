@@ -7,7 +7,7 @@ from argparse import Namespace
 from marketfetch.cli.output import print_result
 from marketfetch.cli.parsing.command import Command
 from marketfetch.cli.parsing.options import add_exchange
-from marketfetch.cli.parsing.parser import Parser, Several
+from marketfetch.cli.parsing.parser import ListAction, Parser
 from marketfetch.cli.signals import SignalHandler
 
 __all__ = ["COMMAND"]
@@ -15,7 +15,7 @@ __all__ = ["COMMAND"]
 
 def _add_options(parser: Parser) -> None:
     add_exchange(parser)
-    parser.add_argument("-d", "--dataset", metavar="NAME", action=Several, help="only these; one or more")
+    parser.add_argument("-d", "--dataset", metavar="NAME", action=ListAction, help="only these; one or more")
 
 
 def _run(arguments: Namespace, signals: SignalHandler) -> int:
@@ -23,7 +23,7 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
     from marketfetch.cli.documents import Document, TextTable
     from marketfetch.values.datasets import Dataset
 
-    signals.interrupt()
+    signals.begin_interruptible()
     names = arguments.dataset or datasets(arguments.exchange)
     served = {name: intervals(arguments.exchange, name) for name in names}
     columns = {name: Dataset.parse(name).names for name in names}

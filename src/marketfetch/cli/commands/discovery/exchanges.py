@@ -21,7 +21,7 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
     from marketfetch.api.plugins import exchanges
     from marketfetch.cli.documents import Document, TextTable
 
-    signals.interrupt()
+    signals.begin_interruptible()
     found = {name: datasets(name) for name in exchanges()}
     plain = [{"exchange": name, "datasets": served} for name, served in found.items()]
     rows = [(name, ", ".join(served)) for name, served in found.items()]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from marketfetch.cli.output import print_error, print_result
 from marketfetch.cli.parsing.command import Command
 from marketfetch.cli.parsing.options import add_connection, add_exchange, add_proxies
-from marketfetch.cli.parsing.parser import Once, Parser
+from marketfetch.cli.parsing.parser import Parser, StoreOnceAction
 from marketfetch.cli.signals import SignalHandler
 
 if TYPE_CHECKING:  # values take long to import
@@ -20,10 +20,18 @@ __all__ = ["COMMAND"]
 def _add_options(parser: Parser) -> None:
     add_exchange(parser)
     which = parser.add_argument_group("which instruments", "all that are traded now, unless")
-    which.add_argument("--quote", metavar="NAME", action=Once, help="only those of this quote currency")
-    which.add_argument("--kind", metavar="KIND", action=Once, help="only spot, perpetual or future")
     which.add_argument(
-        "-p", "--pattern", metavar="GLOB", action=Once, help="only these names, such as 'BTC*', in any case"
+        "--quote", metavar="NAME", action=StoreOnceAction, help="only those of this quote currency"
+    )
+    which.add_argument(
+        "--kind", metavar="KIND", action=StoreOnceAction, help="only spot, perpetual or future"
+    )
+    which.add_argument(
+        "-p",
+        "--pattern",
+        metavar="GLOB",
+        action=StoreOnceAction,
+        help="only these names, such as 'BTC*', in any case",
     )
     which.add_argument("--inactive", action="store_true", help="also those that are not traded now")
     how = parser.add_argument_group("how to ask")
@@ -38,7 +46,7 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
     from marketfetch.fetchers.curl import CurlFetcher
     from marketfetch.listeners.text import pluralize
 
-    signals.interrupt()
+    signals.begin_interruptible()
     found = instruments(
         arguments.exchange,
         quote=arguments.quote,
@@ -48,10 +56,10 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
         base_url=arguments.base_url,
         proxies=pool_from(arguments),
         fetcher=CurlFetcher(certificate=arguments.certificate),
-        listeners=[_tell_retry],
+        listeners=[_print_retry],
         board=arguments.board,
     )
-    signals.finish()
+    signals.begin_final_phase()
     header = ("symbol", "unified", "kind", "active", "listed", "last day")
     table = TextTable("", header, found.rows())
     headline = f"{pluralize(len(found), 'instrument')} of {arguments.exchange}"
@@ -59,8 +67,8 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
     return 0 if found else 1
 
 
-def _tell_retry(event: Event) -> None:
-    """Tell of a failed request that is repeated: else the command would seem to hang."""
+def _print_retry(event: Event) -> None:
+    """Print a failed request that is repeated: else the command would seem to hang."""
     from marketfetch.events import RequestFailed
     from marketfetch.listeners.text import describe_event
 

@@ -29,7 +29,7 @@ class Layout(Protocol):
         ...
 
     def target(self, connection: Connection) -> str:
-        """Return the `table_name` of the series in this table; see CoverageTables."""
+        """Return the `table_name` of the series in this table; see PostgresCoverageTables."""
         ...
 
     def lock(self, series: Series) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from marketfetch.errors import ConfigurationError, RowsRefused, unknown
-from marketfetch.sinks.postgres.schema.identifiers import escaped
 from marketfetch.sinks.postgres.schema.introspection import ColumnInfo, TableInfo, known_tables, lookup_table
 from marketfetch.sinks.postgres.schema.privileges import Access, check_access, check_schema
 from marketfetch.sinks.postgres.schema.tables import DOUBLE, WHOLE, KeyColumn, PostgresTable
@@ -22,7 +21,7 @@ from marketfetch.sinks.postgres.schema.time_codecs import (
     TimestampCodec,
 )
 from marketfetch.sinks.postgres.session import Connection
-from marketfetch.sinks.sql.identifiers import quoted
+from marketfetch.sinks.sql.identifiers import escaped, quoted
 from marketfetch.sinks.sql.tables import mapped_columns
 from marketfetch.sinks.table_mapping import Name, StripQuote, TableMapping, identity
 from marketfetch.values.datasets import Column, Dataset
@@ -43,7 +42,7 @@ class MappedTable:
 
     def target(self, connection: Connection) -> str:
         """See Layout; raises ConfigurationError if the table does not exist."""
-        return self._found(connection).title
+        return self._table_info(connection).title
 
     def lock(self, series: Series) -> str:
         """See Layout: datasets share rows, so the lock has the name of the key without the dataset."""
@@ -53,12 +52,12 @@ class MappedTable:
         """Check that the table is fit for the datasets; raises ConfigurationError with the remedy."""
         for dataset in datasets:
             table = self.table(connection, dataset)
-            written = [*table.key, *table.columns]
-            check_access(connection, Access(table.schema, table.name, written, table.columns))
+            inserted = [*table.key, *table.columns]
+            check_access(connection, Access(table.schema, table.name, inserted, table.columns))
 
     def table(self, connection: Connection, dataset: Dataset) -> PostgresTable:
         """Describe the table for a dataset; raises ConfigurationError if it is not fit for the dataset."""
-        mapping, found = self.mapping, self._found(connection)
+        mapping, found = self.mapping, self._table_info(connection)
         columns = mapped_columns(mapping, dataset, found.title, found.columns)
         _check_key(found, mapping)
         for name in mapping.labels:
@@ -86,7 +85,7 @@ class MappedTable:
 
         Example: in a column of citext, or of a collation that ignores case, BTCUSDT and btcusdt are equal.
         """
-        found, every = self._found(connection), list(series)
+        found, every = self._table_info(connection), list(series)
         folded: dict[str, dict[Name, Name]] = {}
         for column in self.mapping.labels:
             column_info = found.columns.get(column)
@@ -109,7 +108,7 @@ class MappedTable:
             return None
         return name if isinstance(name, str) else None
 
-    def _found(self, connection: Connection) -> TableInfo:
+    def _table_info(self, connection: Connection) -> TableInfo:
         parts = self.mapping.table.split(".")
         if len(parts) > 2 or not all(parts):
             raise ConfigurationError(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from marketfetch.errors import SinkError
-from marketfetch.sinks.postgres.coverage_tables import CoverageTables
+from marketfetch.sinks.postgres.coverage_tables import PostgresCoverageTables
 from marketfetch.sinks.postgres.schema import views
 from marketfetch.sinks.postgres.schema.introspection import lookup_table
 from marketfetch.sinks.postgres.schema.privileges import Access, check_access, check_schema
@@ -73,16 +73,16 @@ class OwnTables:
                     f"{dataset.name}"
                 )
             self._prepare_table(connection, table)
-            written = [*table.key, *table.columns]
-            check_access(connection, Access(table.schema, table.name, written, table.columns, copied=True))
+            inserted = [*table.key, *table.columns]
+            check_access(connection, Access(table.schema, table.name, inserted, table.columns, copies=True))
             if self.views:
                 views.prepare(connection, table)
 
     def _counts_on(self, connection: Connection, dataset: Dataset) -> bool:
         """Tell whether the ledger says that rows of a dataset are present."""
-        ledger = CoverageTables(self.schema)
-        held = ledger.held(connection, "", [dataset])
-        return any(known.present for known in ledger.coverage(connection, "", held).values())
+        ledger = PostgresCoverageTables(self.schema)
+        stored_series = ledger.series_of_datasets(connection, "", [dataset])
+        return any(known.present for known in ledger.coverage(connection, "", stored_series).values())
 
     def _prepare_table(self, connection: Connection, table: PostgresTable) -> None:
         columns = {name: f"{quoted(name)} {kind}" for name, kind in table.types.items()}

@@ -16,7 +16,7 @@ __all__ = ["Access", "check_access", "check_schema", "check_session", "make_sche
 _COMMANDS: dict[LiteralString, str] = {"SELECT": "r", "INSERT": "a", "UPDATE": "w"}
 """The commands that a writer sends, and their letters in pg_policy."""
 
-_LACKING = """
+_MISSING_PRIVILEGES = """
 SELECT a.attname, r.command FROM unnest(%(commands)s::text[]) AS r(command), pg_attribute AS a
 WHERE a.attrelid = to_regclass(%(table)s) AND a.attname = ANY(%(columns)s)
       AND NOT has_column_privilege(a.attrelid, a.attnum, r.command)
@@ -24,7 +24,7 @@ ORDER BY r.command, a.attnum
 """
 
 # Without a policy for a command, row-level security shows no row and takes none.
-_SHUT = """
+_COMMANDS_WITHOUT_POLICY = """
 SELECT r.command FROM unnest(%(commands)s::text[], %(letters)s::text[]) AS r(command, letter)
 WHERE row_security_active(to_regclass(%(table)s)) AND NOT EXISTS (
     SELECT FROM pg_policy AS p, unnest(p.polroles) AS held(role)
@@ -38,16 +38,16 @@ WHERE row_security_active(to_regclass(%(table)s)) AND NOT EXISTS (
 class Access:
     """How a writer uses a table.
 
-    It selects and inserts the columns `written`, and updates the columns `changed`. It uses COPY if `copied`,
-    which row-level security never allows, and DELETE if `shortened`.
+    It selects and inserts the columns `inserted`, and updates the columns `updated`. It uses COPY if it
+    `copies`, which row-level security never allows, and DELETE if it `deletes`.
     """
 
     schema: str
     name: str
-    written: Sequence[str]
-    changed: Sequence[str]
-    copied: bool = False
-    shortened: bool = False
+    inserted: Sequence[str]
+    updated: Sequence[str]
+    copies: bool = False
+    deletes: bool = False
 
 
 def check_session(connection: Connection) -> None:
@@ -113,45 +113,45 @@ def make_schema(connection: Connection, schema: str) -> None:
 def check_access(connection: Connection, access: Access) -> None:
     """Raise SinkError, with the statement to type, if the role may not write rows of a table."""
     table = Identifier(access.schema, access.name)
-    place = {"table": table.as_string(connection)}
+    parameters = {"table": table.as_string(connection)}
     title = f"{access.schema}.{access.name}"
-    lacking = connection.execute(
-        _LACKING, {**place, "commands": ["SELECT", "INSERT"], "columns": [*access.written]}
+    missing = connection.execute(
+        _MISSING_PRIVILEGES, {**parameters, "commands": ["SELECT", "INSERT"], "columns": [*access.inserted]}
     ).fetchall()
-    lacking += connection.execute(
-        _LACKING, {**place, "commands": ["UPDATE"], "columns": [*access.changed]}
+    missing += connection.execute(
+        _MISSING_PRIVILEGES, {**parameters, "commands": ["UPDATE"], "columns": [*access.updated]}
     ).fetchall()
     (user,) = connection.execute("SELECT current_user").fetchone() or ("",)
     tables = connection.execute(
         "SELECT r.command FROM unnest(%(commands)s::text[]) AS r(command) "
         "WHERE NOT has_table_privilege(to_regclass(%(table)s), r.command)",
-        {**place, "commands": ["DELETE"] if access.shortened else []},
+        {**parameters, "commands": ["DELETE"] if access.deletes else []},
     ).fetchall()
-    if lacking or tables:
+    if missing or tables:
         grants = [
             SQL("{} ({})").format(
                 SQL(command),
-                SQL(", ").join(Identifier(column) for column, other in lacking if other == command),
+                SQL(", ").join(Identifier(column) for column, other in missing if other == command),
             )
             for command in _COMMANDS
-            if any(other == command for _, other in lacking)
+            if any(other == command for _, other in missing)
         ]
         grants += [SQL("{}").format(SQL(command)) for (command,) in tables]
         remedy = SQL("GRANT {} ON {} TO {}").format(SQL(", ").join(grants), table, Identifier(user))
         raise SinkError(f"{title}: {user} lacks rights; {remedy.as_string(connection)}")
-    if access.copied:
+    if access.copies:
         _check_copy(connection, table, title, user)
         return
-    shut = connection.execute(
-        _SHUT, {**place, "commands": [*_COMMANDS], "letters": [*_COMMANDS.values()]}
+    commands = connection.execute(
+        _COMMANDS_WITHOUT_POLICY, {**parameters, "commands": [*_COMMANDS], "letters": [*_COMMANDS.values()]}
     ).fetchall()
-    if shut:
+    if commands:
         remedy = SQL("CREATE POLICY marketfetch ON {} FOR ALL TO {} USING (true) WITH CHECK (true)").format(
             table, Identifier(user)
         )
         raise SinkError(
             f"{title} has row-level security and no policy that lets {user} "
-            f"{' or '.join(command for (command,) in shut)}; {remedy.as_string(connection)}"
+            f"{' or '.join(command for (command,) in commands)}; {remedy.as_string(connection)}"
         )
 
 

@@ -162,5 +162,5 @@ class PostgresTable(SqlTable):
         becomes = f"and {value!r} does not fit" if np.isnan(left) else f"which makes {left!r} of {value!r}"
         remedy = "the exchange's value is not a whole number of 64 bits"
         if not self.is_own:
-            remedy = self.widened(column, DOUBLE if column.numbers.single else "numeric")
+            remedy = self.widening_remedy(column, DOUBLE if column.numbers.single else "numeric")
         raise RowsRefused(f"{self.title}.{column.name} is {column.type}, {becomes}; {remedy}")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from marketfetch.errors import RowsRefused
 from marketfetch.sinks.postgres.copy_binary import from_timestamps, to_timestamps
 from marketfetch.sinks.table_mapping import TableMapping
-from marketfetch.values.spans import format_utc
+from marketfetch.values.spans import DAY, format_utc
 
 __all__ = ["BIGINT", "TIMESTAMP", "TIMESTAMPTZ", "DateCodec", "EpochCodec", "TimeCodec", "TimestampCodec"]
 
@@ -22,7 +22,6 @@ TIMESTAMP = "timestamp without time zone"
 TIMESTAMPTZ = "timestamp with time zone"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DAY = 86_400_000
 _DAYS_TO_2000 = 10_957
 _FIRST, _LAST = -62_135_596_800_000, 253_402_300_799_999
 """The first and the last millisecond of the years 1 to 9999, the range of Python's datetime."""
@@ -101,12 +100,12 @@ class DateCodec:
 
     def encode(self, times: NDArray[np.int64]) -> NDArray[np.int32]:
         """See TimeCodec."""
-        _check_steps(times, _DAY, self.column, "map a column of timestamptz")
-        return (times // _DAY - _DAYS_TO_2000).astype(np.int32)
+        _check_steps(times, DAY, self.column, "map a column of timestamptz")
+        return (times // DAY - _DAYS_TO_2000).astype(np.int32)
 
     def decode(self, wire: NDArray[np.int64]) -> NDArray[np.int64]:
         """See TimeCodec."""
-        return wire * _DAY
+        return wire * DAY
 
     def bound(self, ms: int) -> date:
         """See TimeCodec.
@@ -114,7 +113,7 @@ class DateCodec:
         >>> DateCodec().bound(1)
         datetime.date(1970, 1, 2)
         """
-        return (_EPOCH + timedelta(days=-(-max(_FIRST, min(ms, _LAST - _DAY)) // _DAY))).date()
+        return (_EPOCH + timedelta(days=-(-max(_FIRST, min(ms, _LAST - DAY)) // DAY))).date()
 
 
 @attrs.frozen

@@ -12,15 +12,21 @@ from psycopg import Cursor
 from psycopg.sql import SQL, Identifier
 
 from marketfetch.errors import SinkError
-from marketfetch.sinks.postgres.coverage_tables import FORMAT, TABLES, CoverageTables, newer, written
+from marketfetch.sinks.postgres.coverage_tables import (
+    FORMAT,
+    TABLES,
+    PostgresCoverageTables,
+    render_sql,
+)
 from marketfetch.sinks.postgres.schema.multirange import load_multirange
 from marketfetch.sinks.postgres.schema.privileges import Access, check_access, make_schema
 from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.provenance import FILE_COLUMNS
+from marketfetch.sinks.remedies import newer_format_error
 from marketfetch.sinks.sql.coverage_segments import SEGMENT_SPANS, split
 from marketfetch.values.coverage import Coverage
 
-__all__ = ["opened", "prepare"]
+__all__ = ["open_ledger", "prepare"]
 
 _IDENTITY = ("exchange", "dataset", "symbol", "interval")
 _COLUMNS = {
@@ -31,7 +37,7 @@ _COLUMNS = {
     "files": {"series_id", *FILE_COLUMNS},
 }
 _COLUMNS_1 = {"series": {"id", "target", *_IDENTITY}, "coverage": {"series_id", "covered", "empty"}}
-_WRITTEN = {
+_INSERTED_AND_UPDATED = {
     "series": (("table_name", *_IDENTITY), ("table_name",)),
     "coverage": (
         ("series_id", "start_time", "covered", "empty", "unusable"),
@@ -79,7 +85,7 @@ _CREATE: dict[str, LiteralString] = {
 }
 
 # Tables are altered, not replaced: they keep their grants, and the users' views of them.
-_SEGMENTED: tuple[LiteralString, ...] = (
+_TO_SEGMENTS: tuple[LiteralString, ...] = (
     "ALTER TABLE {coverage} ADD COLUMN start_time bigint",
     "ALTER TABLE {coverage} ADD COLUMN unusable int8multirange NOT NULL DEFAULT '{{}}'",
     "DELETE FROM {coverage} WHERE lower(covered) IS NULL",  # nothing is known
@@ -88,7 +94,7 @@ _SEGMENTED: tuple[LiteralString, ...] = (
 )
 
 
-def opened(connection: Connection, schema: str) -> CoverageTables | None:
+def open_ledger(connection: Connection, schema: str) -> PostgresCoverageTables | None:
     """Return the ledger of a schema for reading, of whichever format; None if there is none.
 
     Raises SinkError for tables of a newer marketfetch. Changes nothing, and needs only the right to read.
@@ -98,7 +104,7 @@ def opened(connection: Connection, schema: str) -> CoverageTables | None:
         # A migration waits until this transaction has read, or this one waits for the migration.
         _run(connection, schema, "LOCK TABLE {series} IN ACCESS SHARE MODE")
         found = _format(connection, schema)
-    return None if found is None else CoverageTables(schema, found)
+    return None if found is None else PostgresCoverageTables(schema, found)
 
 
 def prepare(connection: Connection, schema: str) -> None:
@@ -125,7 +131,7 @@ def _format(connection: Connection, schema: str) -> int | None:
         row = _run(connection, schema, "SELECT max(version) FROM {format}").fetchone()
         found = row[0] if row is not None and row[0] is not None else FORMAT
         if found > FORMAT:
-            raise newer(schema, found)
+            raise newer_format_error(f"schema {schema}", found, FORMAT)
         expected = _COLUMNS
     else:
         found = 1 if tables else None
@@ -168,12 +174,12 @@ def _migrate(connection: Connection, schema: str, found: int) -> None:
         _run(connection, schema, "ALTER TABLE {series} RENAME COLUMN target TO table_name")
     if found == 1 and "coverage" in tables:
         _drop_key(connection, schema)
-        for statement in _SEGMENTED:
+        for statement in _TO_SEGMENTS:
             _run(connection, schema, statement)
     _create(connection, schema)
     _run(connection, schema, "UPDATE {format} SET version = %s", FORMAT)
     if found == 1:
-        _cut(connection, schema)
+        _split_large_coverage(connection, schema)
     _grant(connection, schema)
 
 
@@ -187,16 +193,16 @@ def _check_owner(connection: Connection, schema: str, found: int) -> None:
         [schema, list(TABLES)],
     ).fetchall()
     for name, owner, role, owned, creating in rows:
-        said = (
+        prefix = (
             f"{schema}.{name} has format {found} and must be brought to format {FORMAT}, "
             f"which {role} may not do"
         )
         if not owned:
-            grant = _spelled(connection, "GRANT {} TO {}", owner, role)
-            raise SinkError(f"{said}: call prepare() once as {owner}, or {grant}; nothing was changed")
+            grant = _spell_out(connection, "GRANT {} TO {}", owner, role)
+            raise SinkError(f"{prefix}: call prepare() once as {owner}, or {grant}; nothing was changed")
         if not creating:
-            grant = _spelled(connection, "GRANT CREATE ON SCHEMA {} TO {}", schema, role)
-            raise SinkError(f"{said}: {grant}; nothing was changed")
+            grant = _spell_out(connection, "GRANT CREATE ON SCHEMA {} TO {}", schema, role)
+            raise SinkError(f"{prefix}: {grant}; nothing was changed")
 
 
 def _drop_key(connection: Connection, schema: str) -> None:
@@ -210,9 +216,9 @@ def _drop_key(connection: Connection, schema: str) -> None:
         connection.execute(SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, Identifier(key)))
 
 
-def _cut(connection: Connection, schema: str) -> None:
+def _split_large_coverage(connection: Connection, schema: str) -> None:
     """Split coverage of more spans than a segment has, one series at a time to save memory."""
-    ledger = CoverageTables(schema)
+    ledger = PostgresCoverageTables(schema)
     large = _run(
         connection,
         schema,
@@ -257,19 +263,19 @@ def _grant(connection: Connection, schema: str) -> None:
 
 def _check_rights(connection: Connection, schema: str) -> None:
     """Refuse a role that may not write all tables: it would fail later, in the middle of a run."""
-    for name, (read, changed) in _WRITTEN.items():
-        shortened = "DELETE" in _RIGHTS[name]
-        check_access(connection, Access(schema, name, read, changed, shortened=shortened))
+    for name, (inserted, updated) in _INSERTED_AND_UPDATED.items():
+        deletes = "DELETE" in _RIGHTS[name]
+        check_access(connection, Access(schema, name, inserted, updated, deletes=deletes))
 
 
 def _run(
     connection: Connection, schema: str, text: LiteralString, *parameters: object
 ) -> Cursor[tuple[Any, ...]]:
     """Execute a statement about the tables of a schema."""
-    return connection.execute(written(text, schema), parameters)
+    return connection.execute(render_sql(text, schema), parameters)
 
 
-def _spelled(connection: Connection, text: LiteralString, *parts: str | SQL) -> str:
+def _spell_out(connection: Connection, text: LiteralString, *parts: str | SQL) -> str:
     """Write a statement for a person to type."""
     named = (part if isinstance(part, SQL) else Identifier(part) for part in parts)
     return SQL(text).format(*named).as_string(connection)

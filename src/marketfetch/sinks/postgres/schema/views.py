@@ -28,8 +28,8 @@ def prepare(connection: Connection, table: PostgresTable) -> None:
 
     Raises SinkError if another relation or function has the name.
     """
-    home = _home(connection, table)
-    name = quoted(home, table.name)
+    schema = _view_schema(connection, table)
+    name = quoted(schema, table.name)
     found, old = lookup_table(connection, name), f"marketfetch: view of {table.title}"
     mark = _mark("view", table)
     if found is not None and (found.kind != "v" or found.comment not in {old, mark}):
@@ -37,14 +37,14 @@ def prepare(connection: Connection, table: PostgresTable) -> None:
             f"{found.title} exists and is not the view of {table.title}; rename it, map it with table=, "
             "or pass views=False"
         )
-    lacking = {*SERIES_NAMES, *table.types} - {"series_id"} - set(found.columns if found else ())
-    function = _found_function(connection, name, table)
-    if not lacking and function and found is not None and found.comment == mark:
+    missing = {*SERIES_NAMES, *table.types} - {"series_id"} - set(found.columns if found else ())
+    function = _has_function(connection, name, table)
+    if not missing and function and found is not None and found.comment == mark:
         return
-    if not lacking and not _may_replace(connection, name, home):
+    if not missing and not _may_replace(connection, name, schema):
         return  # the view of an earlier marketfetch returns the same rows, only more slowly
     if found is None:
-        check_schema(connection, home, create=True)
+        check_schema(connection, schema, create=True)
     statements = [
         f"CREATE OR REPLACE VIEW {name} AS {_view_query(table)}",
         f"COMMENT ON VIEW {name} IS {_text(mark)}",
@@ -56,23 +56,23 @@ def prepare(connection: Connection, table: PostgresTable) -> None:
         connection.execute(statement.encode())
 
 
-def _home(connection: Connection, table: PostgresTable) -> str:
+def _view_schema(connection: Connection, table: PostgresTable) -> str:
     """Return the first schema of the search path."""
     row = connection.execute("SELECT current_schema()").fetchone()
-    home = row[0] if row else None
-    if home is None or home == table.schema:
+    schema = row[0] if row else None
+    if schema is None or schema == table.schema:
         raise SinkError(
-            f"there is no schema for the view {table.name}: the search_path leads to {home or 'none'}; "
+            f"there is no schema for the view {table.name}: the search_path leads to {schema or 'none'}; "
             "set it to one of yours, or pass views=False"
         )
-    return str(home)
+    return str(schema)
 
 
 def _mark(kind: str, table: PostgresTable) -> str:
     return f"marketfetch: {kind} of {table.title}, format 2"
 
 
-def _found_function(connection: Connection, name: str, table: PostgresTable) -> bool:
+def _has_function(connection: Connection, name: str, table: PostgresTable) -> bool:
     """Tell whether the function exists; raises SinkError if marketfetch did not make it."""
     spelling = f"{name}{_ARGUMENTS}"
     row = connection.execute(
@@ -85,11 +85,11 @@ def _found_function(connection: Connection, name: str, table: PostgresTable) -> 
     return row is not None
 
 
-def _may_replace(connection: Connection, name: str, home: str) -> bool:
+def _may_replace(connection: Connection, name: str, schema: str) -> bool:
     row = connection.execute(
         "SELECT pg_has_role(relowner, 'USAGE') AND has_schema_privilege(%s, 'CREATE') "
         "FROM pg_class WHERE oid = to_regclass(%s)",
-        [home, name],
+        [schema, name],
     ).fetchone()
     return row is not None and bool(row[0])
 
