@@ -26,7 +26,7 @@ def peak_of_run(folder: Path, rows: int, *, line: int) -> int:
     file = folder / "month.zip"
     _write(file, rows, line=line)
     after = _START + 40 * DAY
-    files = ArchiveOptions(since=_START)
+    files = ArchiveOptions(since=after)  # the market itself has no file: the run would prefer its days
     market = GeneratedMarket([_SYMBOL])
     with simulate_binance(market, archive=files, now=lambda: after) as (exchange, archive):
         archive.put(_KEY, file.read_bytes())
