@@ -39,13 +39,13 @@ class Slice:
         >>> print(Slice(hours, Span(0, 36_000_000), rows=10).within(Span(0, 7_200_000)).rows)
         2
         """
-        interval = self.series.interval
+        interval, absent_once, invalid_rows = self.series.interval, self.absent_once, self.invalid_rows
         return attrs.evolve(
             self,
             span=span,
             rows=self.rows if interval.is_event else min(self.rows, interval.count(span)),
-            absent_once=self.absent_once & SpanSet.of(span),
-            invalid_rows=tuple(row for row in self.invalid_rows if row.time in span),
+            absent_once=absent_once & SpanSet.of(span) if absent_once else absent_once,
+            invalid_rows=tuple(row for row in invalid_rows if row.time in span) if invalid_rows else (),
         )
 
     def __str__(self) -> str:
