@@ -31,7 +31,7 @@ help: ## show this text
 demo: $(VENV)/.ready-run ## back-fill a simulated exchange and show what happened, without any network
 	@$(BIN)/python -m marketfetch demo
 
-# Four workers suit two cores: many tests wait for a rate limit, a resting proxy or a process of their own.
+# Four workers suit two cores: many tests wait for a rate limit, a paused proxy or a process of their own.
 test: $(VENV)/.ready-test ## run the tests, against a real PostgreSQL too
 	@$(BIN)/python -m pytest -n 4 -m "not slow" $(ARGS)
 

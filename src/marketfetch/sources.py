@@ -16,6 +16,7 @@ An Archive is a tree of public files, one for each calendar month or day:
 | `Archive.grains(interval)` | no: both | whether there are files for each month, each day, or both |
 | `Archive.symbols_listing()`, `symbol_of(folder)` | no | which listing has a folder for each symbol |
 | `Archive.utc_offset` | no: UTC | how far the calendar of the files is ahead of UTC, ms |
+| `Archive.suffix` | no: `.zip` | how their names end, such as `.csv.gz` |
 | `Archive.cost()` | yes | the cost of a file, in a limit pool |
 
 A DerivedSource is not a part of an exchange: its rows follow from those of other series in the store.
@@ -153,7 +154,7 @@ class Endpoint(Source):
 
 
 class Archive(Source):
-    """Public files with the rows of one dataset: one CSV, zipped or gzipped, for each calendar month or day.
+    """Public files with the rows of one dataset: one CSV, zip, gzip or plain, for each month or day.
 
     `url` replaces both hosts, for a mirror or a simulated archive; ConfigurationError for what is no URL of a
     host. Declare the attributes and write `folder`, `stem` and `cost`; the class is checked when it is

@@ -20,6 +20,7 @@ from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.postgres import PostgresBoard, PostgresSink
 from marketfetch.testing.contracts.board import BoardContract
 from marketfetch.values.datasets import datasets
+from tests.support.plug_ins import install_plug_in
 
 
 class TestFileBoard(BoardContract):
@@ -222,10 +223,7 @@ def test_a_wrong_board_is_refused_without_its_password(text: str, message: str) 
 def test_a_plug_in_that_is_no_board_is_named(
     target: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    info = tmp_path / "plain-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plain\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[marketfetch.boards]\nplain = {target}\n")
+    install_plug_in(tmp_path, "marketfetch.boards", name="plain", target=target)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigurationError, match=says):
         board_from("plain:x")

@@ -10,6 +10,7 @@ from marketfetch.errors import ConfigurationError
 from marketfetch.redaction import Secret
 from marketfetch.sinks.files.paths import path_from_uri
 from marketfetch.sinks.urls import sink_from
+from tests.support.plug_ins import install_plug_in
 
 
 @pytest.mark.parametrize(
@@ -91,10 +92,7 @@ def test_a_sink_of_somebody_else_gets_the_whole_text(tmp_path: Path, monkeypatch
     (tmp_path / "theirs.py").write_text(
         "class Theirs:\n    @classmethod\n    def from_url(cls, text):\n        return text\n"
     )
-    package = tmp_path / "theirs-1.0.dist-info"
-    package.mkdir()
-    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
-    (package / "entry_points.txt").write_text("[marketfetch.sinks]\ntheirs = theirs:Theirs\n")
+    install_plug_in(tmp_path, "marketfetch.sinks", name="theirs", target="theirs:Theirs")
     monkeypatch.syspath_prepend(tmp_path)
     assert str(sink_from("theirs://host/place")) == "theirs://host/place"
 
@@ -117,10 +115,7 @@ def test_the_package_of_sinks_loads_nothing_heavy() -> None:
 def test_a_plug_in_that_is_no_sink_is_named(
     target: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    info = tmp_path / "plain-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plain\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[marketfetch.sinks]\nplain = {target}\n")
+    install_plug_in(tmp_path, "marketfetch.sinks", name="plain", target=target)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigurationError, match=says):
         sink_from("plain:x")

@@ -81,7 +81,7 @@ def page(exchange: Exchange) -> str:
             ),
         ),
         "## Limits",
-        f"Each address has these limits at `{exchange.default_url}`:",
+        f"Each address has these limits at `{exchange.default_url}`{_counted_with(exchange, endpoints)}:",
         _table(("limit", "units", "counted", "header with the used part"), _limits(exchange)),
         "Rows are requested in pages. `marketfetch plan` says what a job costs.",
         _table(("what is requested", "rows in a page", "units of", "cost"), _costs(exchange, endpoints)),
@@ -195,7 +195,14 @@ def _other_requests(exchange: Exchange) -> dict[str, Request]:
 
 
 def _short_name(exchange: Exchange, pool: LimitPool) -> str:
-    return pool.name.removeprefix(exchange.name).strip()
+    return pool.name.partition(" ")[2] if pool.hosts else pool.name.removeprefix(exchange.name).strip()
+
+
+def _counted_with(exchange: Exchange, endpoints: list[Endpoint]) -> str:
+    """Name the other hosts whose requests some of the limits count, too."""
+    pools = {each.cost(1).pool for each in endpoints}
+    hosts = {host for pool in pools for host in pool.hosts} - {exchange.default_url}
+    return "".join(f"; weight and statistics are counted together with `{host}`" for host in sorted(hosts))
 
 
 def _archives(exchange: Exchange, archives: list[Archive], symbol: str) -> Iterator[str]:

@@ -165,6 +165,8 @@ class BinanceUsdm(BinanceFutures):
     quirks = """
     - Funding and statistics have limits of their own, and their answers do not say how much is used: the
       requests are counted here.
+    - Since 30 June 2026 Binance counts USDⓈ-M and COIN-M together: their requests share the limits of an
+      address, but for funding.
     - The times in the files of statistics are the ends of periods up to 24 June 2026, and the starts
       since then. The store has ends, as the API does.
     """

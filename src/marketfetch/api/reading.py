@@ -123,7 +123,7 @@ class RequestedSpan:
         return cls(first, last, now)
 
     def of(self, series: Series, known: Coverage) -> Span:
-        """Return the span to read of a series; where none of it is held, one step at its given end."""
+        """Return the span to read of a series; one step at its given end, if nothing of it is stored."""
         hull = known.covered.hull or Span(0, MAX_TIMESTAMP)
         start = hull.start if self.start is None else self.start
         end = hull.end if self.end is None else self.end

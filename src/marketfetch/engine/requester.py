@@ -80,7 +80,7 @@ class ResponsePolicy:
 
 @attrs.define(eq=False)
 class RequestMeasures:
-    """Measures how long one request waits and is answered, its weight and its bytes; its event has them."""
+    """The waiting time, the latency, the weight and the bytes of one request, for its event."""
 
     cost: Cost
     egress: str = ""

@@ -75,9 +75,9 @@ class FollowingRun(Run):
     def now(self) -> int:
         """Return the exchange's time, UTC milliseconds.
 
-        It counts while one of two local clocks agrees with it within five minutes: a steady one that was made
-        with the process, which no setting of the machine's time moves, and the wall clock as this run found
-        it. Else the earlier time counts, as in an ordinary run.
+        The exchange's time counts while one of two local clocks agrees with it within five minutes: a steady
+        clock that was made with the process, which no setting of the machine's time moves, and the wall clock
+        as this run found it. Otherwise the earlier time counts, as in an ordinary run.
         """
         clock = self._server_clock
         wall, steady = self._config.settings.clock(), clock.local()

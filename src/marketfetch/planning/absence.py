@@ -64,7 +64,7 @@ class Absence:
 def decide_absence(
     absent_once: SpanSet, denied: SpanSet, silent: SpanSet, *, at_once: bool = False
 ) -> Absence:
-    """Combine what earlier answers denied with what this answer denies and what it is silent about.
+    """Decide about moments from three sets: those denied before, those denied now, and those not mentioned.
 
     With `at_once` a single answer is enough: the exchange is known to leave out candles without trades.
 

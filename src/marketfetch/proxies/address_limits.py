@@ -44,7 +44,7 @@ def address_of(egress: Egress) -> str:
 
 @attrs.define(eq=False)
 class Limits:
-    """One published limit of one exchange: its clock, and a budget for each address in use.
+    """One published limit: the clock of its host, and a budget for each address in use.
 
     `queues` are the egress queues of the pools that use it. A budget that is in no queue and has nothing
     spent is dropped.

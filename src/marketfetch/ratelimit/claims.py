@@ -1,6 +1,6 @@
 """How processes that share a board divide the addresses among themselves.
 
-A board keeps one text for each limit pool of an exchange. A process reads and replaces the text in one atomic
+A board keeps one text for each limit pool of a host. A process reads and replaces the text in one atomic
 step now and then, which is called a *turn*. By a turn, a process renews its claims, gives addresses back, and
 gets others.
 At any time one process holds an address, and only the holder spends the budget of the address. The holder

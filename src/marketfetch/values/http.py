@@ -103,7 +103,7 @@ class Burst:
 
 @attrs.frozen(cache_hash=True)
 class LimitPool:
-    """One published rate limit of an exchange, counted for each address.
+    """One published rate limit of one or several hosts, counted for each address.
 
     `capacity` units may be spent in each `period` milliseconds. A `clock` window begins at multiples of the
     period on the server's clock; a `sliding` window is the last `period` before any moment. `used_header`

@@ -86,8 +86,8 @@ class CoverageRefresher:
     async def refresh(self, *, at_once: bool = False) -> None:
         """Read the coverage of all series of which not everything is stored, unless it is fresh.
 
-        `at_once` reads it however long that takes: a place is about to be chosen. A store that is away is
-        waited for: without a read, what others have stored would be requested.
+        `at_once` reads it however long that takes: the process is about to choose where to go on. A store
+        that is away is waited for: without a read, what others have stored would be requested.
         """
         async with self._lock:
             began = monotonic()
