@@ -64,9 +64,7 @@ def check_flatness(
     [("duckdb", 120, 2), ("parquet", 60, 1), ("sqlite", 60, 1)],
     ids=["duckdb", "parquet", "sqlite"],
 )
-def test_a_run_needs_no_more_memory_after_a_third_of_its_days(
-    kind: str, days: int, settled: int, tmp_path: Path
-) -> None:
+def test_a_run_needs_no_more_memory_at_its_end(kind: str, days: int, settled: int, tmp_path: Path) -> None:
     numbers = count()
 
     @contextmanager
@@ -78,7 +76,7 @@ def test_a_run_needs_no_more_memory_after_a_third_of_its_days(
 
 @pytest.mark.heavy
 @pytest.mark.timeout(TIMEOUT)
-def test_a_run_into_postgresql_needs_no_more_memory_after_a_third_of_its_days(
+def test_a_run_into_postgresql_needs_no_more_memory_at_its_end(
     postgres_server: Server,
 ) -> None:
     check_flatness(postgres_server.database)

@@ -171,8 +171,8 @@ def faulty_network(effort: Effort) -> Result:
         retries=RetryPolicy(attempts=20, initial=0.02, cap=0.2),
         clock=at(NOW),
     )
-    files = 0
-    for number in range(effort.choose(1, 6, 200)):
+    attempts, files, given_up = effort.choose(1, 6, 200), 0, list[str]()
+    for number in range(attempts):
         name = f"flapping archive {number}"
         with (
             trial.attempt(f"seed {effort.seed}, {name}"),
@@ -181,11 +181,12 @@ def faulty_network(effort: Effort) -> Result:
         ):
             store = MemorySink()
             fetch = partial(site.fetch, store, settings, proxies=proxies.urls)
-            report = run_while_flapping(proxies, effort.rng(name), fetch)
+            report = run_while_flapping(proxies, effort.rng(name), fetch, given_up)
             assert report.complete, report.as_dict()
             files += report.archive.files
             for series in site.series:
                 assert_holds(store, site.exchange.market, series, _SPAN)
-    with trial.attempt("some files arrive"):
+    with trial.attempt("some files arrive, and runs outlast failures"):
         assert files, "no file was read"
+        assert len(given_up) <= 1 + attempts // 10, given_up
     return trial.result()

@@ -297,7 +297,7 @@ def _series_stopped(database: Database, message: str, **options: Any) -> None:
     reasons = {gap.reason for line in report.series for gap in line.missing}
     assert not report.complete, "the run ended as if nothing were wrong"
     assert report.error is None, report.error
-    assert reasons, "nothing is result to be missing"
+    assert reasons, "nothing is reported as missing"
     for reason in reasons:
         assert re.search(message, reason), reason
         assert "\n" not in reason, reason

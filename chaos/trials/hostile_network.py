@@ -135,19 +135,28 @@ def one_proxy_fails(effort: Effort) -> Result:
 def flapping_proxies(effort: Effort) -> Result:
     """All proxies change between working and failing at random; sometimes none works."""
     trial = Trial("proxies that fail and recover at random: no row is lost", "runs")
-    for number in range(effort.choose(1, 6, 200)):
+    attempts, given_up = effort.choose(1, 6, 200), list[str]()
+    for number in range(attempts):
         name = f"flapping {number}"
         with trial.attempt(f"seed {effort.seed}, {name}"), _jobs(4) as (job, proxies):
-            job.check_complete(run_while_flapping(proxies, effort.rng(name), job.run))
+            job.check_complete(run_while_flapping(proxies, effort.rng(name), job.run, given_up))
+    with trial.attempt("runs outlast failures"):
+        assert len(given_up) <= 1 + attempts // 10, given_up
     return trial.result()
 
 
-def run_while_flapping(proxies: LocalProxies, rng: random.Random, fetch: Callable[[], Report]) -> Report:
-    """Run while proxies fail and recover at random, and again if for a second none of them worked."""
+def run_while_flapping(
+    proxies: LocalProxies, rng: random.Random, fetch: Callable[[], Report], given_up: list[str]
+) -> Report:
+    """Run while proxies fail and recover at random, and again if for a second none of them worked.
+
+    The error of a run that was given up for this is added to `given_up`.
+    """
     try:
         with _flapping(proxies, rng):
             return fetch()
-    except ProxyError:
+    except ProxyError as error:
+        given_up.append(str(error))
         return fetch()  # now all of them work
 
 

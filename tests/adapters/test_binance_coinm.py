@@ -214,5 +214,5 @@ def test_both_futures_hosts_count_together() -> None:
     for dataset in (*KLINES, "long_short_ratio", "open_interest"):
         pool = coinm.endpoint(dataset).cost(1).pool
         assert pool == usdm.endpoint(dataset).cost(1).pool
-        assert {pool.counting_host(host) for host in (coinm.base_url, usdm.base_url)} == {usdm.base_url}
+        assert pool.counted_hosts(coinm.base_url) == (usdm.base_url, coinm.base_url)
     assert coinm.endpoint("ohlcv").cost(1).pool.used_header == "x-mbx-used-weight-1m"

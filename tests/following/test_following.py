@@ -152,7 +152,7 @@ class LateMarket:
         )
 
 
-def test_a_candle_that_is_published_late_is_requested_again_a_few_times() -> None:
+def test_a_candle_that_is_published_late_is_requested_a_few_times() -> None:
     store = MemorySink()
     with followed_world(lambda clock: LateMarket(GeneratedMarket(["BTCUSDT"], seed=4), clock)) as world:
 
@@ -165,7 +165,8 @@ def test_a_candle_that_is_published_late_is_requested_again_a_few_times() -> Non
         world.run(work)
         # On a slow machine a candle has come by the time it is requested first.
         asked = Counter(seen.params["endTime"] for seen in followed_requests(world))
-        assert 1 <= max(asked.values()) <= 5
+        assert asked
+        assert max(asked.values()) <= 5
         assert_true(store, world.exchange.market)
 
 
@@ -213,7 +214,9 @@ def test_an_interval_longer_than_the_delay_costs_two_requests() -> None:
 
         candles = world.run(work)
         assert_true(store, world.exchange.market, series)
-        assert len(followed_requests(world)) <= 2 * candles + 2, "those of the next candle may be under way"
+        requests = followed_requests(world)
+        assert requests
+        assert len(requests) <= 2 * candles + 2, "those of the next candle may be under way"
 
 
 @attrs.frozen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.utils
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -172,8 +173,24 @@ async def test_hosts_that_count_together_share_the_budget_of_an_address() -> Non
     await succeed(other, pool=together, host="https://b.example", weight=3)
     (budget,) = pool.budgets(together, "https://a.example").values()
     assert budget.used(clock()) == 9
+    date = email.utils.formatdate(clock() / 1000 + 60, usegmt=True)
+    async with pool.lease(request(pool=together, host="https://b.example")) as lease:
+        lease.answered(answer(date=date))
+    for host in together.hosts:
+        assert abs(pool.server_clock(host).earliest(clock()) - clock() - 60_000) <= 2_000
     (alone,) = pool.budgets(together, "http://127.0.0.1:8000").values()
     assert alone.used(clock()) == 0, "a host of the user's own counts alone"
+
+
+async def test_a_ban_counts_at_all_hosts_that_count_together() -> None:
+    together = LimitPool("together", 10, 60_000, hosts=("https://a.example", "https://b.example"))
+    clock = FakeClock()
+    pool = proxies(1, registry=Registry(clock))
+    await fail(pool, Banned("418", until=clock() + 600_000), pool=together, host="https://b.example")
+    for host in together.hosts:
+        with pytest.raises(ProxyError, match="no egress is free before"):
+            await succeed(proxies(1, registry=pool._registry, max_wait=1), pool=together, host=host)
+    assert await succeed(pool, host="https://c.example") == "Proxy 1"
 
 
 async def test_a_returned_lease_wakes_who_waits() -> None:

@@ -53,7 +53,8 @@ class FileContent:
     def of(cls, file: ArchiveFile, series: Series, period: CalendarPeriod, layout: CsvLayout) -> FileContent:
         """Return what a file should hold; the text in a zip file must have the name of the file."""
         stem = file.name.removesuffix(".zip")
-        return cls(series, period, layout, None if stem == file.name else f"{stem}.csv", file.modified)
+        member = None if stem == file.name else f"{stem.removesuffix('.csv')}.csv"
+        return cls(series, period, layout, member, file.modified)
 
 
 @attrs.frozen

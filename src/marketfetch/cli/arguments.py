@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from marketfetch.api.inputs import store_of
-from marketfetch.common.text import reason_of
+from marketfetch.common.text import file_error_reason
 from marketfetch.errors import ConfigurationError
 from marketfetch.listeners.logs import LogListener, log_to_console
 from marketfetch.listeners.progress import Progress, progress_to
@@ -142,7 +142,9 @@ def _lines(path: Path | None) -> list[str]:
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"--symbols-from: {path} cannot be read: {reason_of(error)}") from error
+        raise ConfigurationError(
+            f"--symbols-from: {path} cannot be read: {file_error_reason(error)}"
+        ) from error
     for number, line in enumerate(lines, start=1):
         if not line.replace("\t", " ").isprintable():
             raise ConfigurationError(

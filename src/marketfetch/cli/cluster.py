@@ -14,7 +14,7 @@ from marketfetch.common.optional_packages import from_extra
 from marketfetch.dask import ClusterJob, ClusterRun
 from marketfetch.errors import ConfigurationError
 from marketfetch.listeners.progress import Progress
-from marketfetch.proxies.dask_board import connection_args, reason_of
+from marketfetch.proxies.dask_board import connection_args, connection_reason
 from marketfetch.proxies.pool import RotatingProxies
 
 __all__ = ["job_from", "run_on_cluster"]
@@ -36,7 +36,7 @@ def run_on_cluster(arguments: Namespace, signals: SignalHandler, listener: Progr
     except ConfigurationError:  # one of the ValueErrors below
         raise
     except (OSError, ValueError) as error:
-        reason = reason_of(error) if isinstance(error, OSError) else str(error)
+        reason = connection_reason(error) if isinstance(error, OSError) else str(error)
         raise ConfigurationError(
             f"--dask: no scheduler answers at {arguments.dask!r} ({reason}); start one (dask scheduler), or "
             "name another"

@@ -7,6 +7,7 @@ from typing import Any
 
 __all__ = [
     "clock_text",
+    "file_error_reason",
     "format_counts",
     "format_crossed",
     "format_duration",
@@ -14,7 +15,6 @@ __all__ = [
     "is_encodable",
     "join_limited",
     "pluralize",
-    "reason_of",
     "text_in_ipython",
     "time_left",
 ]
@@ -111,13 +111,13 @@ def format_crossed(rows: int) -> str:
     return f"{pluralize(rows, 'row')} crossed as empty"
 
 
-def reason_of(error: Exception) -> str:
+def file_error_reason(error: Exception) -> str:
     """Say why a file cannot be read or written, without the name of the file.
 
-    >>> reason_of(FileNotFoundError(2, "No such file or directory", "name"))
+    >>> file_error_reason(FileNotFoundError(2, "No such file or directory", "name"))
     'No such file or directory'
     """
-    if isinstance(error, UnicodeError):
+    if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8 text"
     return getattr(error, "strerror", None) or str(error)
 

@@ -34,9 +34,9 @@ _MIN_RETENTION = DAY
 """Every exchange serves at least the events of the last day: a daily update needs no further proof."""
 UNPROVEN_ABSENCE = Reason(
     MissingReason.UNPROVEN_ABSENCE,
-    "two answers had no row here, and no row of the series was seen before; not confirmed yet",
+    "no row was seen here or before; another question has to confirm that there is none",
 )
-"""Reason for moments that two pages call empty, until `HistoryBounds.decide_unproven` decides about them."""
+"""Reason for moments before the first row that was seen, until `HistoryBounds` decides about them."""
 MAX_CLOCK_SKEW = 300_000
 """Milliseconds between the exchange's clock and the local one, above which one of them counts as wrong."""
 

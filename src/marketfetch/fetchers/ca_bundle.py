@@ -15,7 +15,7 @@ import attrs
 from anyio import CancelScope, to_thread
 from curl_cffi.curl import DEFAULT_CACERT
 
-from marketfetch.common.text import reason_of
+from marketfetch.common.text import file_error_reason
 from marketfetch.errors import ConfigurationError
 
 __all__ = ["ca_file"]
@@ -76,14 +76,16 @@ def _joined(certificate: Path) -> bytes:
     try:
         extra = certificate.read_bytes()
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"certificate: {certificate} cannot be read ({reason_of(error)})") from error
+        raise ConfigurationError(
+            f"certificate: {certificate} cannot be read ({file_error_reason(error)})"
+        ) from error
     _check(extra, certificate)
     try:
         usual = Path(DEFAULT_CACERT).read_bytes()
     except OSError as error:
         raise ConfigurationError(
-            f"certificate: the usual authorities in {DEFAULT_CACERT} cannot be read ({reason_of(error)}); "
-            "install the certificates of the system"
+            f"certificate: the usual authorities in {DEFAULT_CACERT} cannot be read "
+            f"({file_error_reason(error)}); install the certificates of the system"
         ) from error
     return usual + b"\n" + extra
 
@@ -93,8 +95,8 @@ def _make_file() -> Path:
         descriptor, name = mkstemp(prefix="marketfetch-", suffix=".pem")
     except OSError as error:
         raise ConfigurationError(
-            f"certificate: no temporary file can be made ({reason_of(error)}); set TMPDIR to a folder that "
-            "can be written"
+            f"certificate: no temporary file can be made ({file_error_reason(error)}); "
+            "set TMPDIR to a folder that can be written"
         ) from error
     os.close(descriptor)
     return Path(name)
@@ -105,8 +107,8 @@ def _write(path: Path, content: bytes) -> None:
         path.write_bytes(content)
     except OSError as error:
         raise ConfigurationError(
-            f"certificate: the temporary file {path} cannot be written ({reason_of(error)}); make room in "
-            f"{path.parent}"
+            f"certificate: the temporary file {path} cannot be written ({file_error_reason(error)}); "
+            f"make room in {path.parent}"
         ) from error
 
 

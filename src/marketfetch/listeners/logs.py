@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TextIO
+from typing import Self, TextIO
 
 from marketfetch.events import (
     BatchWritten,
@@ -30,7 +30,7 @@ from marketfetch.listeners.text import describe_event
 __all__ = ["LogListener", "log_to_console"]
 
 
-class LogListener(BackgroundQueue[Event]):
+class LogListener:
     """A listener that logs: failures as WARNING, pages as DEBUG, heartbeats and all other events as INFO.
 
     The records are emitted on a background thread, because a handler may block, or need a lock that the
@@ -39,22 +39,29 @@ class LogListener(BackgroundQueue[Event]):
     """
 
     def __init__(self) -> None:
-        super().__init__(self._log)
+        self._queue = BackgroundQueue(self._log)
         self._logger = logging.getLogger("marketfetch")
         self._dropped_before = 0
+
+    def __enter__(self) -> Self:
+        self._queue.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._queue.__exit__(*error)
 
     def __call__(self, event: Event) -> None:
         """Queue an event; the background thread logs it."""
         # A batch holds rows, and with a slow handler the queue of batches would fill the memory. Heartbeats
         # have the number of rows.
         if not isinstance(event, BatchWritten):
-            self.submit(event)
+            self._queue.submit(event)
 
     def _log(self, event: Event) -> None:
         level = _level(event)
         if self._logger.isEnabledFor(level):
             self._logger.log(level, "%s", describe_event(event), extra={"event": event})
-        dropped, self._dropped_before = self.dropped - self._dropped_before, self.dropped
+        dropped, self._dropped_before = self._queue.dropped - self._dropped_before, self._queue.dropped
         if dropped:
             self._logger.warning("%d events are not logged here: the handlers are too slow", dropped)
 

@@ -16,7 +16,7 @@ from marketfetch.values.times import uptime
 if TYPE_CHECKING:
     from distributed import Scheduler
 
-__all__ = ["DaskBoard", "connection_args", "reason_of"]
+__all__ = ["DaskBoard", "connection_args", "connection_reason"]
 
 _T = TypeVar("_T")
 _Replaced = tuple[bool, str | None, float]
@@ -73,13 +73,13 @@ class DaskBoard:
             remedy = f"lacks {error.name}; install marketfetch there"
             raise SinkError(f"board: the scheduler at {self.address} {remedy}") from error
         except OSError as error:  # also TimeoutError, and those of Dask's connections
-            reason = reason_of(error) or f"no answer in {_TIMEOUT:g} s"
+            reason = connection_reason(error) or f"no answer in {_TIMEOUT:g} s"
             raise SinkUnavailable(
                 f"board: the scheduler at {self.address} does not answer: {reason}"
             ) from error
 
 
-def reason_of(error: OSError) -> str:
+def connection_reason(error: OSError) -> str:
     """Return why a connection failed, without the names that Dask's objects have in their process."""
     return str(error.__cause__ or error).rpartition(">: ")[2]
 

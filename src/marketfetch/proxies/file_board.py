@@ -17,7 +17,7 @@ import attrs
 from marketfetch.common.local_resources import PASSING_ERRNOS, resource_remedy
 from marketfetch.common.platforms import retry_while_open_elsewhere
 from marketfetch.common.processes import machine_id
-from marketfetch.common.text import reason_of
+from marketfetch.common.text import file_error_reason
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.values.times import uptime
 
@@ -111,7 +111,7 @@ class FileBoard:
 
     def _translated(self, error: OSError | NotImplementedError) -> SinkError:
         """Return SinkUnavailable for an error that passes, such as EMFILE, else SinkError."""
-        reason = reason_of(error)
+        reason = file_error_reason(error)
         number = getattr(error, "errno", None)
         if remedy := resource_remedy(number):
             return SinkUnavailable(f"board: {self.folder}: {reason}; {remedy}")

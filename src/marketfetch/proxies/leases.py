@@ -82,6 +82,9 @@ class RotatingLease:
             budget = self._slot.budget
             if date is not None and "age" not in headers:  # with an age it is from a cache, and old
                 budget.clock.observe(self._leased_at, now, date)
+                # A budget of hosts that count together reads the clock of the first of them.
+                if (clock := self._registry.server_clock(self._request.base_url)) is not budget.clock:
+                    clock.observe(self._leased_at, now, date)
             if not self._released:
                 self._release(now, connection_kept=True)
                 budget.sync_with_header(used, self._leased_at, now)
@@ -95,7 +98,8 @@ class RotatingLease:
                 self._release(now + _LATE_ARRIVAL, connection_kept=False)
             state.failures += isinstance(error, RetryableError) and not isinstance(error, LocalResourceError)
             if isinstance(error, Banned):
-                state.breaker.bans.add(error, host, now)
+                for each in self._request.cost.pool.counted_hosts(host):
+                    state.breaker.bans.add(error, each, now)
             elif isinstance(error, RateLimitExceeded):
                 budget, wait = self._slot.budget, error.retry_after
                 budget.block_until(

@@ -7,7 +7,7 @@ from ipaddress import IPv6Address
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from marketfetch.common.text import reason_of
+from marketfetch.common.text import file_error_reason
 from marketfetch.errors import ConfigurationError
 from marketfetch.redaction import Secret, redact
 from marketfetch.values.http import one_spelling
@@ -108,5 +108,5 @@ def _addresses(path: Path) -> tuple[list[Secret], str]:
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
-        return [], reason_of(error)
+        return [], file_error_reason(error)
     return [Secret(re.split(r"(?:^|\s)#", line)[0].strip()) for line in lines], ""

@@ -280,7 +280,7 @@ class RotatingProxies:
                     self._limit_queue(registry, *key)
             needed = {claims for entry in self._limit_queues.values() for claims in entry.claims}
             replaced = [claims for entry in before.values() for claims in reversed(entry.claims)]
-        return [claims for claims in replaced if claims not in needed]
+        return [claims for claims in dict.fromkeys(replaced) if claims not in needed]
 
     def _limit_queue(self, registry: Registry, pool: LimitPool, host: str) -> LimitQueue:
         entry = self._limit_queues.get((pool, host))

@@ -45,7 +45,7 @@ class Registry(Shared):
 
     def limits(self, pool: LimitPool, host: str) -> Limits:
         """Return the limits of a host, and of those that count with it. The caller holds the lock."""
-        host = pool.counting_host(host)
+        host = pool.counted_hosts(host)[0]
         found = self._limits.get((pool, host))
         if found is None:
             self._forget_idle()

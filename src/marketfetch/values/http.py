@@ -127,14 +127,14 @@ class LimitPool:
     """Whether an exchange counts these units; reports leave out those of a limit that is only ours."""
     hosts: tuple[str, ...] = attrs.field(default=(), kw_only=True)
 
-    def counting_host(self, host: str) -> str:
-        """Return the first of the hosts that count together with one; the host itself if it counts alone.
+    def counted_hosts(self, host: str) -> tuple[str, ...]:
+        """Return the hosts that count together with one, itself among them.
 
         >>> pool = LimitPool("calls", 10, 1000, hosts=("https://a.org", "https://b.org"))
-        >>> pool.counting_host("https://b.org"), pool.counting_host("http://127.0.0.1:8000")
-        ('https://a.org', 'http://127.0.0.1:8000')
+        >>> pool.counted_hosts("https://b.org"), pool.counted_hosts("http://127.0.0.1:8000")
+        (('https://a.org', 'https://b.org'), ('http://127.0.0.1:8000',))
         """
-        return self.hosts[0] if host in self.hosts else host
+        return self.hosts if host in self.hosts else (host,)
 
 
 @attrs.frozen

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from marketfetch.cli.parsing.parser import ListAction, Parser
-from marketfetch.common.text import is_encodable, reason_of
+from marketfetch.common.text import file_error_reason, is_encodable
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.redaction import Secret, redact
 
@@ -218,7 +218,7 @@ class _File(NamedTuple):
                 content = file.read(_MAX_BYTES + 1)
             text = content.decode("utf-8-sig")
         except (OSError, ValueError) as error:
-            raise ConfigurationError(f"--config: {path} cannot be read: {reason_of(error)}") from None
+            raise ConfigurationError(f"--config: {path} cannot be read: {file_error_reason(error)}") from None
         if len(content) > _MAX_BYTES:
             raise ConfigurationError(f"--config: {path} is longer than a megabyte; name a file of presets")
         try:

@@ -57,7 +57,7 @@ class HistoryBounds:
     writers: WriterPool
     instruments: Mapping[str, Instrument]
     now: Clock
-    """The moment up to which rows count as closed (the earlier of both clocks), UTC milliseconds."""
+    """The moment up to which rows count as closed (as the run decides), UTC milliseconds."""
     _locks: dict[Series, Lock] = attrs.field(factory=dict, init=False)
     """Held while a stretch of a series is crossed: pages of the same stretch wait, and are not requested."""
     _failed: Counter[Series] = attrs.field(factory=Counter, init=False)

@@ -48,7 +48,7 @@ class FetchWorkers:
     row_budget: RowBudget
     sizing: BatchSizing
     now: Clock
-    """The moment up to which rows count as closed (the earlier of both clocks), UTC milliseconds."""
+    """The moment up to which rows count as closed (as the run decides), UTC milliseconds."""
     bounds: HistoryBounds
     refresher: CoverageRefresher | None = None
     """Reads what other processes have stored; None if they cannot see the store."""

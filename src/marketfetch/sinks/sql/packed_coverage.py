@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketfetch.values.coverage import Coverage
+from marketfetch.values.pages import edges_of, in_edges
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["Edges", "PackedCoverage"]
@@ -36,7 +37,7 @@ class PackedCoverage:
     @classmethod
     def of(cls, coverage: Coverage) -> PackedCoverage:
         """Pack a coverage."""
-        return cls(*map(_edges, (coverage.covered, coverage.empty, coverage.unusable)))
+        return cls(*map(edges_of, (coverage.covered, coverage.empty, coverage.unusable)))
 
     @classmethod
     def join(cls, parts: Iterable[PackedCoverage]) -> PackedCoverage:
@@ -72,7 +73,7 @@ class PackedCoverage:
             return self or other
         edges = np.unique(np.concatenate([*self.sets, *other.sets]))
         (known, empty, wrong), (known2, empty2, wrong2) = (
-            [_inside(one, edges) for one in sets] for sets in (self.sets, other.sets)
+            [in_edges(edges, one) for one in sets] for sets in (self.sets, other.sets)
         )
         present = (known & ~(empty | wrong)) | (known2 & ~(empty2 | wrong2))
         unusable = (wrong | wrong2) & ~present
@@ -81,14 +82,14 @@ class PackedCoverage:
 
     def without(self, spans: SpanSet) -> PackedCoverage:
         """Return what is left when the moments of `spans` are forgotten."""
-        forgotten = _edges(spans)
+        forgotten = edges_of(spans)
         edges = np.unique(np.concatenate([*self.sets, forgotten]))
-        left = ~_inside(forgotten, edges)
-        return PackedCoverage(*(_changes(edges, _inside(one, edges) & left) for one in self.sets))
+        left = ~in_edges(edges, forgotten)
+        return PackedCoverage(*(_changes(edges, in_edges(edges, one) & left) for one in self.sets))
 
     def is_present(self, moment: int) -> bool:
         """Whether a moment is present."""
-        covered, empty, unusable = (bool(_inside(edges, np.array([moment]))[0]) for edges in self.sets)
+        covered, empty, unusable = (bool(in_edges(np.array([moment]), edges)[0]) for edges in self.sets)
         return covered and not (empty or unusable)
 
     def lies_in(self, span: Span) -> bool:
@@ -108,21 +109,9 @@ class PackedCoverage:
         return self.covered, self.empty, self.unusable
 
 
-def _inside(edges: Edges, moments: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell of each moment whether it lies in a set: whether an odd number of edges is not after it."""
-    return np.equal(np.searchsorted(edges, moments, "right") % 2, 1)
-
-
 def _changes(edges: Edges, inside: NDArray[np.bool_]) -> Edges:
     """Return the edges at which `inside` changes."""
     return edges[np.diff(inside, prepend=False)]
-
-
-def _edges(spans: SpanSet) -> Edges:
-    edges = np.empty(2 * len(spans), np.int64)
-    edges[::2] = [span.start for span in spans]
-    edges[1::2] = [span.end for span in spans]
-    return edges
 
 
 def _spans(edges: Edges) -> SpanSet:
