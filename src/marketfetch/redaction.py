@@ -101,8 +101,8 @@ def printable(text: str, *, keep: str = "") -> str:
 def without(text: str, secret: str) -> str:
     """Cut a known secret out of a text, but not out of other words that contain its letters.
 
-    A secret with digits or punctuation is cut everywhere. A secret of letters is cut only as a whole word,
-    and a secret of less than four characters only in quotes, because it may be an ordinary word.
+    A secret of fewer than four characters is cut only in quotes, because it may be a part of ordinary words.
+    A longer one is cut as a whole word if it is all letters, and everywhere if it is not.
 
     >>> without("role ann: hunter2 is wrong", "hunter2"), without("connection to e failed: 'e' is wrong", "e")
     ('role ann: *** is wrong', "connection to e failed: '***' is wrong")
@@ -117,7 +117,7 @@ def without(text: str, secret: str) -> str:
 
 
 class Secret:
-    """Text that may hold credentials: `reveal()` is the only way to read it.
+    """Text that may hold credentials: only `reveal()` and `split()` show it.
 
     `str` and `repr` show scheme, host and port of a URL, and "***" for all other text. Pickling a Secret, or
     an object that holds one, raises TypeError. A copy of a Secret is the same object.

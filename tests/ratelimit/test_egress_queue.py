@@ -178,3 +178,15 @@ def test_the_queue_does_not_grow_without_bound() -> None:
     for _ in range(10_000):
         run.queue.queue(7)
     assert len(run.queue._ready) <= 4 * 50 + 100
+
+
+def test_all_slots_of_an_address_are_queued_again() -> None:
+    """A proxy that is named by HTTP and by SOCKS is one address with two slots."""
+    claim, budget = Claim(), RateBudget(WEIGHT, ServerClock())
+    slots = [EgressSlot(number, CircuitBreaker(), budget, "proxy", [claim]) for number in range(2)]
+    queue = EgressQueue(WEIGHT, slots)
+    assert queue.acquire(weight=1, host="", now=0) is None
+    claim.until = 50
+    queue.queue_address("proxy")
+    served = [queue.acquire(weight=1, host="", now=0) for _ in slots]
+    assert {slot.number for slot in served if slot} == {0, 1}

@@ -29,10 +29,11 @@ class NeededPeriod:
     rows: int
 
     def is_short_gap(self, wanted: SpanSet, interval: Interval) -> bool:
-        """Whether few rows are missing, amid others: if the file was read before, it has no such rows.
+        """Whether few rows are missing, and none at the start or end of what is wanted of the period.
 
-        A gap is short up to a twenty-fourth of what is wanted of the period. If it reaches the first or the
-        last wanted row of the period, the rows beside it may be of another source.
+        If the file was read before, it lacks these rows, and to read it again is useless. Few are less than a
+        twenty-fourth of the wanted rows. Where the first or last wanted row is missing, the others may be of
+        another source, and the file may never have been read.
 
         >>> from marketfetch.values.spans import DAY, HOUR, Span
         >>> day, minutes = Span(0, DAY), Interval.parse("1m")
@@ -86,8 +87,8 @@ def needed_periods(
 ) -> Iterator[NeededPeriod]:
     """Yield the periods in which something is missing, in order.
 
-    A candle belongs to the period in which it opens. Example: 10 January to 5 February is missing in candles
-    of 1d: 22 rows of January and 4 of February.
+    A candle belongs to the period in which it opens. Example: the candles of 1d of 10 January to 4 February
+    are missing: 22 rows of January and 4 of February.
 
     >>> from marketfetch.values.spans import DAY, Span
     >>> january = 1_704_067_200_000

@@ -20,7 +20,7 @@ __all__ = ["EgressState", "RotatingLease"]
 
 _http_date = lru_cache(maxsize=16)(parse_http_date)  # all responses of one second have the same header
 _LATE_ARRIVAL = 5_000
-"""Milliseconds after which a request that was given up counts as spent: it may reach the exchange late."""
+"""Milliseconds by which a request that was given up may reach the exchange late: it is counted that long."""
 
 
 @attrs.define(eq=False)
@@ -36,7 +36,7 @@ class EgressState:
     failures: int = 0
 
     def report(self, now: int, waiting: str) -> EgressReport:
-        """Return the report; `waiting` says what requests wait for that the circuit breaker lets through."""
+        """Return the report; `waiting`, if it is not empty, in place of the state of the circuit breaker."""
         return EgressReport(
             self.egress.name,
             requests=self.requests,

@@ -1,4 +1,4 @@
-"""How long to wait before a retry, and what headers say of waits, dates and used weight."""
+"""Backoff: how long to wait before a retry, and what headers say of waits, dates and used weight."""
 
 from __future__ import annotations
 

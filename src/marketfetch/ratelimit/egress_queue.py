@@ -6,6 +6,7 @@ caller holds it for each call; nothing here waits or takes a lock.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 
@@ -18,7 +19,7 @@ from marketfetch.values.http import LimitPool
 __all__ = ["Claim", "EgressQueue", "EgressSlot"]
 
 _MAX_UNCHECKED_WAIT = 20
-"""Milliseconds: before a wait up to this not every slot is checked."""
+"""Milliseconds: `soonest` checks every slot only before a longer wait than this."""
 
 
 @attrs.define(eq=False)
@@ -36,10 +37,10 @@ class Claim:
 class EgressSlot:
     """One egress in one limit pool.
 
-    Each count has one owner. The circuit breaker, which all slots of the egress share, counts its requests in
-    flight. The budget, which everything in this process at the same address shares, has the weight in
-    flight. The slot has the weight that was spent through it since it was made, and its idle connections. A
-    slot serves while each of its `claims` is valid.
+    Each count has one owner. The circuit breaker counts the requests in flight, of all slots of the egress.
+    The budget has the weight in flight, of all slots of the address in this process. The slot has the weight
+    that was spent through it since it was made, and its idle connections. A slot serves while each of its
+    `claims` is valid.
     """
 
     number: int
@@ -87,7 +88,8 @@ class EgressQueue:
 
     State: two heaps. `_ready` has entries by that order, `_later` has entries by the moment at which the slot
     can serve. A slot that changes is queued anew with a higher version, and older entries are dropped when
-    they reach the top. So `acquire` costs O(log n), and thousands of idle proxies cost nothing.
+    they reach the top. So `acquire` costs O(log n), however many proxies are idle. Only `soonest` may visit
+    every slot.
 
     >>> from marketfetch.ratelimit.server_clock import ServerClock
     >>> calls = LimitPool("calls", capacity=10, period=60_000)
@@ -101,7 +103,9 @@ class EgressQueue:
     def __init__(self, pool: LimitPool, slots: Sequence[EgressSlot]) -> None:
         self.pool = pool
         self.slots = slots
-        self._numbers = {slot.address: number for number, slot in enumerate(slots)}
+        self._numbers = defaultdict[str, list[int]](list)
+        for number, slot in enumerate(slots):  # a proxy by HTTP and by SOCKS has one address, and two slots
+            self._numbers[slot.address].append(number)
         self._step = max(1, pool.capacity // 4)
         self._ready: list[tuple[tuple[int, int, bool, int], int, int]] = []
         self._later: list[tuple[int, int, int]] = []
@@ -156,9 +160,9 @@ class EgressQueue:
         return soonest
 
     def queue_address(self, address: str) -> None:
-        """Queue the slot of an address anew, if there is one."""
-        if address in self._numbers:
-            self.queue(self._numbers[address])
+        """Queue the slots of an address anew, if there are any."""
+        for number in self._numbers.get(address, ()):
+            self.queue(number)
 
     def queue(self, number: int) -> None:
         """Queue a slot anew, after anything about it has changed."""

@@ -87,6 +87,8 @@ def each_host(parts: dict[str, Any]) -> Sequence[dict[str, Any]]:
 
     >>> each_host({"host": "a,b", "port": "1,2", "dbname": "m"})[1]
     {'dbname': 'm', 'host': 'b', 'port': '2'}
+    >>> [each["port"] for each in each_host({"host": "a,b,c", "port": "6000"})]
+    ['6000', '6000', '6000']
     """
     lists = {name: str(parts[name]).split(",") for name in _HOST_KEYWORDS if name in parts}
     count = max([len(lists.get("host", [])), len(lists.get("hostaddr", [])), 1])
@@ -95,7 +97,9 @@ def each_host(parts: dict[str, Any]) -> Sequence[dict[str, Any]]:
     for i in range(count):
         # A single port applies to all hosts; an empty item stands for the default.
         own = {
-            name: items[i if len(items) > 1 else 0] for name, items in lists.items() if i < max(len(items), 2)
+            name: items[i if len(items) > 1 else 0]
+            for name, items in lists.items()
+            if len(items) == 1 or i < len(items)
         }
         hosts.append({**rest, **{name: value for name, value in own.items() if value}})
     return hosts
@@ -104,8 +108,8 @@ def each_host(parts: dict[str, Any]) -> Sequence[dict[str, Any]]:
 def database_key_of(parts: dict[str, Any]) -> Hashable:
     """Return a key that is equal for connection parameters which lead to the same database.
 
-    It contains hosts, ports and the name of the database, with libpq's defaults where one is not given. User
-    and options do not matter.
+    It contains hosts, ports and the name of the database, with libpq's defaults where one is not given. The
+    user matters only where no database is named: its name is that of the user then. Options do not matter.
 
     >>> url, text = "postgresql://ann@h:5432/db", "host=h dbname=db user=bob"
     >>> database_key_of(parse_dsn(Secret(url))) == database_key_of(parse_dsn(Secret(text)))

@@ -86,7 +86,7 @@ class ProvenanceContract:
         assert list(keeper.provenance(series)) == files[1:2]
 
     def test_36_what_is_known_of_many_files_is_kept(self, store: Store) -> None:
-        """Years of daily files are a thousand entries."""
+        """Hundreds of daily files are hundreds of entries."""
         keeper, series = _provenance_store(store), series_of(interval="1h")
         files = [_file(f"{day:04}.zip", 1440 * day, 1440 * day + 1440) for day in range(300)]
         write(

@@ -67,7 +67,9 @@ def html_reply(status: int, page: bytes, **headers: str) -> ServerReply:
 
 
 def part_of(reply: ServerReply, asked: str) -> ServerReply:
-    """Return the part of a good reply that the header Range asks for; the whole reply without one.
+    """Return the part of a good reply that `Range: bytes=A-B` asks for, or 416 if A is beyond its end.
+
+    The whole reply is returned for any other range, and without one.
 
     >>> part_of(ServerReply(200, b"1234567"), "bytes=4-99").headers
     {'Content-Range': 'bytes 4-6/7'}
