@@ -106,8 +106,8 @@ class FundingRate(FundingEvents):
 class _PerpetualStatistics(PeriodStatistics, abstract=True):
     """Statistics by pair and contract type, of perpetual contracts only.
 
-    A dated contract is the next quarter's first and the current quarter's later: its rows cannot be told from
-    those of the contract before it.
+    A dated contract is the next quarter's first and the current quarter's later. An answer does not say which
+    of the two contracts its rows are of.
     """
 
     def subject(self, series: Series) -> Mapping[str, str]:

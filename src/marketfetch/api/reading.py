@@ -123,7 +123,7 @@ class RequestedSpan:
         return cls(first, last, now)
 
     def of(self, series: Series, known: Coverage) -> Span:
-        """Return the span to read of a series; one step at its given end, if nothing of it is stored."""
+        """Return the span to read of a series; of a series without stored rows, one step at its given end."""
         hull = known.covered.hull or Span(0, MAX_TIMESTAMP)
         start = hull.start if self.start is None else self.start
         end = hull.end if self.end is None else self.end
@@ -184,7 +184,7 @@ def read_latest(store: Store, chosen: Selection, limit: int) -> Table:
 
 
 def span_report(series: Series, known: Coverage, asked: Span, now: int) -> SeriesReport:
-    """Report on a span of a series: what the store knows of it, and what has closed and is not known."""
+    """Report what the store knows of a span of a series, and which closed rows it does not know."""
     start = series.interval.ceil(asked.start)
     end = min(series.interval.ceil(asked.end), max(series.interval.floor(now), start))
     if start >= end:

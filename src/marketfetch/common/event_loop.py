@@ -57,8 +57,8 @@ async def in_parallel(items: Collection[_T], work: Callable[[_T], Awaitable[None
                 for item in unbegun:
                     await checkpoint_if_cancelled()
                     await work(item)
-            except Exception:
-                group.cancel_scope.cancel()  # at once, not when this task has ended
+            except Exception:  # of any kind, and raised again: it only has to keep the others from going on
+                group.cancel_scope.cancel()  # at once; the group itself would do it when this task has ended
                 raise
 
         for _ in range(min(len(items), concurrency)):

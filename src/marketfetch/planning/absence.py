@@ -64,7 +64,9 @@ class Absence:
 def decide_absence(
     absent_once: SpanSet, denied: SpanSet, silent: SpanSet, *, at_once: bool = False
 ) -> Absence:
-    """Decide about moments from three sets: those denied before, those denied now, and those not mentioned.
+    """Decide which moments are empty, from the denials of earlier answers and those of this answer.
+
+    `silent` are the moments that this answer does not mention: a denial of theirs is kept.
 
     With `at_once` a single answer is enough: the exchange is known to leave out candles without trades.
 

@@ -1,4 +1,4 @@
-"""The circuit breaker of an egress: failures open it, for one host or for all, and a probe closes it.
+"""The circuit breaker of an egress. Failures open the breaker, for one host or for all; a probe closes it.
 
 Times are UTC milliseconds by the local clock.
 """

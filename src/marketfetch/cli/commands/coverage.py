@@ -1,4 +1,4 @@
-"""`marketfetch coverage`: say what a store holds, and what is missing inside it."""
+"""The command `coverage`, which lists what a store holds and what is missing inside it."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ def escaped(text: str) -> str:
 
 
 def quoted(*names: str) -> str:
-    """Write a name, after its qualifiers if it has any, so that SQL takes it as it is.
+    """Quote each part of a name of a table, column or schema for SQL, and join the parts with dots.
 
     >>> print(quoted("open interest"), quoted("public", "Candles"))
     "open interest" "public"."Candles"
